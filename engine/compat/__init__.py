@@ -1,0 +1,1 @@
+"""Can this folder run here: read without torch."""

@@ -1,0 +1,194 @@
+"""What the engine says: frozen dataclasses on one bus with many listeners.
+
+Each listener has its own thread and mailbox, so that a stalled terminal never holds up the worker: it loses
+intermediate progress, never a change of state.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened to `job` (its id, or the job file's name while it has none) at `time` (epoch seconds)."""
+
+    kind: ClassVar[str]
+    job: str
+    time: float = field(default_factory=time.time)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: `event`, ISO 8601 `time` in UTC, `job`, then the event's own fields."""
+        stamp = datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds")
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("job", "time")}
+        return {"event": self.kind, "time": stamp.replace("+00:00", "Z"), "job": self.job, **own}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobQueued(Event):
+    kind = "job-queued"
+    file: str | None
+    model: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStarted(Event):
+    kind = "job-started"
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanMade(Event):
+    """The plan that will be obeyed. Unknown figures are None."""
+
+    kind = "plan"
+    profile: str
+    fits: bool | None
+    device: dict[str, Any]
+    vram_bytes: int | None
+    ram_bytes: int | None
+    seconds: float | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Event):
+    """`name` is check, load, encode, denoise, decode or write; `state` is started or finished.
+
+    `load` repeats, once a `component`; `seconds` of wall time come with finished.
+    """
+
+    kind = "stage"
+    name: str
+    state: str
+    component: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Event):
+    kind = "progress"
+    stage: str
+    done: int
+    total: int
+    eta_s: float | None
+    seconds_per_unit: float | None
+    vram_bytes: int | None
+    rss_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice(Event):
+    kind = "warning"
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFinished(Event):
+    """The last word about a job that is done. A dry run ends with it too, all figures None."""
+
+    kind = "job-finished"
+    output: str | None
+    frames: int | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: int | None = None
+    seed: int | None = None
+    seconds: float | None = None
+    peak_vram_bytes: int | None = None
+    peak_rss_bytes: int | None = None
+    output_sha256: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFailed(Event):
+    kind = "job-failed"
+    code: str
+    message: str
+    cause: str | None
+    suggestions: tuple[str, ...]
+    actions: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobCancelled(Event):
+    kind = "job-cancelled"
+    reason: str
+    resumable: bool = False
+
+
+Listener = Callable[[Event], None]
+
+
+class Mailbox:
+    """Events waiting for one listener, delivered in order on its own daemon thread."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._waiting: deque[Event] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._delivered = 0
+        self._thread = threading.Thread(target=self._deliver, name="events", daemon=True)
+        self._thread.start()
+
+    def put(self, event: Event) -> None:
+        """Hand over an event without ever waiting. Progress replaces progress not yet read."""
+        with self._changed:
+            last = self._waiting[-1] if self._waiting else None
+            if (
+                isinstance(event, Progress)
+                and isinstance(last, Progress)
+                and (last.job, last.stage) == (event.job, event.stage)
+            ):
+                self._waiting[-1] = event
+            else:
+                self._waiting.append(event)
+            self._changed.notify()
+
+    def close(self, patience: float) -> bool:
+        """Deliver what is waiting; give up once nothing was taken for `patience` seconds. True when all was read."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        seen = -1
+        while self._thread.is_alive() and self._delivered != seen:
+            seen = self._delivered
+            self._thread.join(patience)
+        return not self._thread.is_alive()
+
+    def _deliver(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                event = self._waiting.popleft()
+            self._listener(event)
+            self._delivered += 1
+
+
+class Bus:
+    """Where the engine speaks and others listen."""
+
+    def __init__(self) -> None:
+        self._mailboxes: list[Mailbox] = []
+
+    def subscribe(self, listener: Listener) -> Mailbox:
+        mailbox = Mailbox(listener)
+        self._mailboxes.append(mailbox)
+        return mailbox
+
+    def publish(self, event: Event) -> None:
+        for mailbox in self._mailboxes:
+            mailbox.put(event)

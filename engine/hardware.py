@@ -1,0 +1,200 @@
+"""What this box has: devices, their memory, the host's memory. NVML and /proc; torch is asked only when it is loaded.
+
+Devices are matched between NVML and torch by UUID: their orders differ, and CUDA_VISIBLE_DEVICES renumbers one of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.errors import JobError
+
+
+@dataclass(frozen=True)
+class Device:
+    """Something to compute on. `torch_name` is what torch calls it here; memory in bytes, None where unknown."""
+
+    torch_name: str
+    uuid: str
+    name: str
+    total_bytes: int | None
+    free_bytes: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "uuid": self.uuid,
+            "total_bytes": self.total_bytes,
+            "free_bytes": self.free_bytes,
+        }
+
+
+def cpu() -> Device:
+    total, free = host_memory()
+    return Device("cpu", "cpu", "CPU", total, free)
+
+
+def choose_device(wanted: str) -> tuple[Device, str]:
+    """The device a job asks for, and why this one. Loads torch. Raises `JobError` when there is no such device."""
+    import torch
+
+    if wanted == "cpu":
+        return cpu(), "the job asks for the CPU"
+    if wanted.split(":")[0] in ("mps", "xpu"):
+        return _untested(wanted)
+    cards = cuda_devices()
+    if wanted == "auto":
+        if not cards:
+            return cpu(), "no GPU that torch can use was found"
+        card = max(cards, key=lambda d: d.free_bytes or 0)
+        return card, "it has the most free memory" if len(cards) > 1 else "it is the only GPU"
+    for card in cards:
+        if wanted in (card.torch_name, card.uuid) or (wanted == "cuda" and card.torch_name == "cuda:0"):
+            return card, f"the job asks for {wanted}"
+    found = ", ".join(f"{card.torch_name} ({card.uuid})" for card in cards) or "no GPU"
+    built = "" if torch.version.cuda or torch.version.hip else " This torch is built for the CPU alone."
+    raise JobError(
+        "no-such-device",
+        f"device = {wanted!r} is not on this box: torch sees {found}.{built}",
+        suggestions=['Use device = "auto" or "cpu".'],
+    )
+
+
+def _untested(wanted: str) -> tuple[Device, str]:
+    import torch
+
+    kind = wanted.split(":")[0]
+    backend = torch.backends.mps if kind == "mps" else torch.xpu
+    if not backend.is_available():
+        raise JobError(
+            "no-such-device", f"device = {wanted!r} is not on this box.", suggestions=['Use device = "auto".']
+        )
+    return Device(wanted, wanted, f"{kind.upper()} (untested)", None, None), f"the job asks for {wanted}"
+
+
+def cuda_devices() -> list[Device]:
+    """The cards torch can use, with the memory other processes leave free. Loads torch."""
+    import torch
+
+    cards = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        uuid = _uuid(getattr(properties, "uuid", index))
+        free, total = _nvml_memory(uuid) or torch.cuda.mem_get_info(index)
+        cards.append(Device(f"cuda:{index}", uuid, properties.name, total, free))
+    return cards
+
+
+def _uuid(raw: object) -> str:
+    text = str(raw)
+    return text if text.startswith(("GPU-", "MIG-")) else f"GPU-{text}"
+
+
+@contextmanager
+def _nvml() -> Iterator[Any]:
+    """NVML, or None where there is no driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _nvml_memory(uuid: str) -> tuple[int, int] | None:
+    """(free, total) bytes of a card, None where NVML cannot say (no driver, MIG, unified memory)."""
+    with _nvml() as nvml:
+        if nvml is None:
+            return None
+        try:
+            memory = nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByUUID(uuid))
+        except nvml.NVMLError:
+            return None
+        return (int(memory.free), int(memory.total)) if memory.total else None
+
+
+def host_memory() -> tuple[int, int]:
+    """(total, available) bytes of RAM, within this process's cgroup limit."""
+    memory = psutil.virtual_memory()
+    total, available = int(memory.total), int(memory.available)
+    limit, used = cgroup_memory()
+    if limit is not None and limit < total:
+        return limit, min(available, max(0, limit - (used or 0)))
+    return total, available
+
+
+def cgroup_memory(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> tuple[int | None, int | None]:
+    """(limit, used) bytes of the tightest cgroup v2 this process is in; None where unlimited or unknown."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return None, None
+    relative = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    folder = root / relative.strip("/")
+    tightest: tuple[int | None, int | None] = (None, None)
+    for place in (folder, *folder.parents):
+        limit = _number(place / "memory.max")
+        if limit is not None and (tightest[0] is None or limit < tightest[0]):
+            tightest = (limit, _number(place / "memory.current"))
+        if place == root:
+            break
+    return tightest
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):  # absent, or "max"
+        return None
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process."""
+    return int(psutil.Process().memory_info().rss)
+
+
+class PeakMemory:
+    """Peak resident and device memory of this process since it was made; bytes."""
+
+    def __init__(self, device: Device) -> None:
+        self._cuda = device.torch_name if device.torch_name.startswith("cuda") else None
+        # Writing 5 resets the kernel's high-water mark (proc(5)); where that is forbidden the mark is the process's.
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        if self._cuda:
+            _torch().cuda.reset_peak_memory_stats(self._cuda)
+
+    def figures(self) -> tuple[int | None, int | None]:
+        """(device memory reserved now, resident memory now)."""
+        return (_torch().cuda.memory_reserved(self._cuda) if self._cuda else None), rss_bytes()
+
+    def peaks(self) -> tuple[int | None, int | None]:
+        """(peak device memory reserved, peak resident memory)."""
+        vram = _torch().cuda.max_memory_reserved(self._cuda) if self._cuda else None
+        return vram, _high_water()
+
+
+def _high_water() -> int | None:
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _torch() -> Any:
+    return sys.modules["torch"]

@@ -1,0 +1,75 @@
+"""Where things live: what ships with the program, the user's folders, and atomic writes into them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+_APP = "wan-tui"
+
+
+def shipped(name: str) -> Path:
+    """A file or folder that ships with the program: `models.toml`, `themes`.
+
+    They lie at the root of a checkout and, in an installed wheel, beside this file under `_data`.
+    """
+    here = Path(__file__).resolve().parent
+    installed = here / "_data" / name
+    return installed if installed.exists() else here.parent / name
+
+
+def _private(folder: str) -> Path:
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def state_dir() -> Path:
+    """The journal and the logs: what must survive."""
+    return _private(platformdirs.user_state_dir(_APP))
+
+
+def cache_dir() -> Path:
+    """What can be made again: prompt embeddings, digests."""
+    return _private(platformdirs.user_cache_dir(_APP))
+
+
+def data_dir() -> Path:
+    """What the program made for the user: the demo model."""
+    return _private(platformdirs.user_data_dir(_APP))
+
+
+def log_file() -> Path:
+    return state_dir() / "wan-tui.log"
+
+
+def models_root() -> Path | None:
+    """The folder named by `MODELS_ROOT`, or None when models live in the Hugging Face cache alone."""
+    value = os.environ.get("MODELS_ROOT")
+    return Path(value).expanduser() if value else None
+
+
+def hub_cache() -> Path:
+    """The Hugging Face cache, found the way its own client finds it, without importing that client."""
+    if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(cache).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or os.path.join(base, "huggingface")
+    return Path(os.path.expandvars(home)).expanduser() / "hub"
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` under a temporary name beside `path`, then rename: readers see the old bytes or the new."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

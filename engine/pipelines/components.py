@@ -1,0 +1,180 @@
+"""Components that stay on disk until they are called, and leave when another comes.
+
+A diffusers pipeline is built from `OnDemand` stand-ins. They know their configuration, dtype and device, so the
+pipeline plans its shapes without any weights; the first call brings the real module, and sends away the one before.
+So each stage of a pipeline call holds one component, whatever the pipeline: text encoder, image encoder, VAE, expert,
+second expert. Peak memory follows the largest of them, not their sum.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import inspect
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import FrozenDict
+from torch import nn
+
+from engine.compat.folder import WEIGHTLESS, ModelFolder
+from engine.control import Control
+from engine.voice import Voice
+
+HALF_ON_GPU = ("text_encoder", "transformer", "transformer_2")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the weights go and in which precision the transformers and the text encoder run there."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def dtype_of(self, component: str) -> torch.dtype:
+        """bf16 only where the publishers run it so: the VAE and the image encoder stay in fp32."""
+        return self.dtype if component in HALF_ON_GPU else torch.float32
+
+
+def place(device: str) -> Placement:
+    """bf16 on GPUs that compute in it natively, fp32 everywhere else."""
+    target = torch.device(device)
+    half = target.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return Placement(target, torch.bfloat16 if half else torch.float32)
+
+
+class Components:
+    """The components of one model folder, one set of weights in memory at a time (the rung `staged`)."""
+
+    def __init__(self, folder: ModelFolder, placement: Placement, control: Control, voice: Voice) -> None:
+        self.folder = folder
+        self.placement = placement
+        self.control = control
+        self.voice = voice
+        self._name: str | None = None
+        self._module: nn.Module | None = None
+        self._small: dict[str, Any] = {}
+
+    def stand_in(self, name: str) -> OnDemand | None:
+        """What a pipeline is built with; None where the folder has no such component."""
+        return OnDemand(self, name) if name in self.folder.components else None
+
+    def small(self, name: str) -> Any:
+        """A component without weights (tokenizer, scheduler, image processor); None where there is none."""
+        if name in self.folder.components and name not in self._small:
+            with self.voice.during("load", name):
+                self._small[name] = self.kind(name).from_pretrained(self.folder.path / name, local_files_only=True)
+        return self._small.get(name)
+
+    def bring(self, name: str) -> nn.Module:
+        """The module itself, ready to run on its device; whatever was there before has left."""
+        if self._module is None or self._name != name:
+            self.release()
+            self.control.check()
+            with self.voice.during("load", name):
+                self._module = self._load(name)
+            self._name = name
+            self.control.check()
+        return self._module
+
+    def release(self) -> None:
+        """Free the weights in memory and give their pages back."""
+        if self._module is None:
+            return
+        self._module = self._name = None
+        gc.collect()  # modules hold themselves in cycles
+        if self.placement.device.type == "cuda":
+            torch.cuda.empty_cache()
+        _trim_heap()
+
+    def kind(self, name: str) -> Any:
+        """The class of a component. The folder was checked: its name is one of those that may be loaded."""
+        wanted = self.folder.components[name]
+        if name == "image_processor":
+            wanted = "CLIPImageProcessorPil"  # the same pixels whether or not torchvision is installed
+        library = "transformers" if name in _FROM_TRANSFORMERS else "diffusers"
+        return getattr(importlib.import_module(library), wanted)
+
+    def _load(self, name: str) -> nn.Module:
+        # dtype= keeps the modules diffusers wants in fp32 as they are; a later .to(dtype) would not.
+        module: nn.Module = self.kind(name).from_pretrained(
+            self.folder.path / name,
+            dtype=self.placement.dtype_of(name),
+            use_safetensors=True,
+            local_files_only=True,
+        )
+        module = module.eval().requires_grad_(False).to(self.placement.device)
+        _watch(module, self.control)
+        return module
+
+
+_FROM_TRANSFORMERS = ("tokenizer", "text_encoder", "image_encoder", "image_processor")
+
+
+class OnDemand(nn.Module):
+    """Stands in a pipeline for a component whose weights are on disk.
+
+    An `nn.Module`, because pipelines take their device from their modules.
+    """
+
+    def __init__(self, components: Components, name: str) -> None:
+        super().__init__()
+        self._components = components
+        self._component = name
+        self.config = _full_config(components, name)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._components.placement.dtype_of(self._component)
+
+    @property
+    def device(self) -> torch.device:
+        return self._components.placement.device
+
+    def _bring(self) -> Any:
+        if self._component.startswith("transformer"):
+            self._components.voice.enter("denoise")
+        return self._components.bring(self._component)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._bring()(*args, **kwargs)
+
+    def cache_context(self, *args: Any, **kwargs: Any) -> AbstractContextManager[None]:
+        context: AbstractContextManager[None] = self._bring().cache_context(*args, **kwargs)
+        return context
+
+    def encode(self, *args: Any, **kwargs: Any) -> Any:
+        return self._bring().encode(*args, **kwargs)
+
+
+def _full_config(components: Components, name: str) -> FrozenDict:
+    """The configuration with the class's defaults filled in: older folders lack newer keys."""
+    config = components.folder.config(name)
+    if name in _FROM_TRANSFORMERS or name in WEIGHTLESS:
+        return FrozenDict(config)
+    parameters = inspect.signature(components.kind(name).__init__).parameters
+    defaults = {key: p.default for key, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    return FrozenDict({**defaults, **config})
+
+
+def _watch(module: nn.Module, control: Control) -> None:
+    """Check for a cancel before every block: a step of a large model takes many seconds."""
+
+    def check(*_: object) -> None:
+        control.check()
+
+    for part in module.modules():
+        if isinstance(part, nn.ModuleList):
+            for block in part:
+                block.register_forward_pre_hook(check)
+
+
+def _trim_heap() -> None:
+    """glibc keeps freed blocks below its mmap threshold; hand them back before the next component comes."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return  # another libc: it trims by itself or not at all

@@ -1,0 +1,148 @@
+"""Prompts to embeddings, kept on disk so that a re-roll never loads the text encoder.
+
+A kept embedding is named by a hash of the cleaned text and of everything that decides its bits; the text itself is not
+stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from engine.library.digest import digest
+from engine.paths import cache_dir, write_atomic
+from engine.pipelines.assemble import assemble
+from engine.pipelines.components import Components
+
+TOKENS = 512  # what the models were trained with; encode_prompt's own default is 226
+KEPT_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Text embeddings of shape (1, 512, text width); `negative` is None without guidance."""
+
+    prompt: torch.Tensor
+    negative: torch.Tensor | None
+
+
+def encode_prompts(components: Components, pipeline: str, prompt: str, negative: str | None) -> Embeddings:
+    """Embed both prompts, from disk where they are kept. Warns when words are dropped."""
+    encode = _Encoder(components, pipeline)
+    return Embeddings(encode(prompt, "prompt"), None if negative is None else encode(negative, "negative_prompt"))
+
+
+class _Encoder:
+    """Embeds one text after another with the components of one model."""
+
+    def __init__(self, components: Components, pipeline: str) -> None:
+        self._components = components
+        # Only the text side: everything else of the pipeline stays away.
+        self._pipe_parts = (pipeline, ("transformer", "transformer_2", "vae", "image_encoder", "image_processor"))
+        self._pipe: Any = None
+        folder, place = components.folder, components.placement
+        files = sorted((folder.path / "tokenizer").iterdir()) + [folder.path / "text_encoder" / "config.json"]
+        self._identity = [
+            digest([*files, *folder.weight_files("text_encoder")], components.control),
+            str(place.dtype_of("text_encoder")),
+            _device_kind(place.device),
+            torch.__version__,
+            TOKENS,
+        ]
+        self._clean = _cleaner(pipeline)
+
+    def __call__(self, text: str, label: str) -> torch.Tensor:
+        cleaned = self._clean(text)
+        key = hashlib.sha256(json.dumps([cleaned, *self._identity]).encode()).hexdigest()
+        file = _store() / f"{key}.safetensors"
+        kept = _read(file)
+        if kept is None:
+            kept = self._encode(text), self._kept_until(cleaned)
+            _keep(file, *kept)
+        embedding, until = kept
+        if until is not None:
+            self._components.voice.warn(
+                "prompt-truncated",
+                f"{label} is longer than {TOKENS} tokens; dropped from: “{_first_words(cleaned[until:])}”.",
+            )
+        return embedding.to(self._components.placement.device)
+
+    def _encode(self, text: str) -> torch.Tensor:
+        if self._pipe is None:
+            pipeline, without = self._pipe_parts
+            self._pipe = assemble(self._components, pipeline, without=without)
+        with torch.no_grad():  # with gradients other kernels run
+            embedding, _ = self._pipe.encode_prompt(
+                prompt=text,
+                do_classifier_free_guidance=False,
+                max_sequence_length=TOKENS,
+                device=self._components.placement.device,
+            )
+        return embedding.cpu().contiguous()  # type: ignore[no-any-return]
+
+    def _kept_until(self, cleaned: str) -> int | None:
+        """Where in the cleaned text the first dropped word begins; None when all of it fits."""
+        tokenizer = self._components.small("tokenizer")
+        if len(tokenizer(cleaned).input_ids) <= TOKENS:
+            return None
+        offsets = tokenizer(cleaned, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+        return int(offsets[TOKENS - 1][0])  # one token of the 512 closes the text
+
+
+def _cleaner(pipeline: str) -> Any:
+    """The function by which the pipeline cleans its prompts."""
+    import diffusers
+
+    return importlib.import_module(getattr(diffusers, pipeline).__module__).prompt_clean
+
+
+def _device_kind(device: torch.device) -> str:
+    """Devices of one kind give the same bits."""
+    if device.type != "cuda":
+        return device.type
+    return f"cuda {torch.cuda.get_device_name(device)}"
+
+
+def _first_words(text: str) -> str:
+    shown = " ".join(text.split()[:6])[:80]
+    return shown + ("…" if len(shown) < len(text.strip()) else "")
+
+
+def _store() -> Path:
+    folder = cache_dir() / "prompts"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _read(file: Path) -> tuple[torch.Tensor, int | None] | None:
+    try:
+        with safe_open(file, "pt") as kept:
+            until = kept.metadata()["until"]
+            embedding = kept.get_tensor("embedding")
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, KeyError, TypeError):
+        file.unlink(missing_ok=True)  # damaged: it is made again
+        return None
+    file.touch()  # the oldest go first
+    return embedding, int(until) if until else None
+
+
+def _keep(file: Path, embedding: torch.Tensor, until: int | None) -> None:
+    write_atomic(file, save({"embedding": embedding}, {"until": "" if until is None else str(until)}))
+    entries = sorted(
+        ((f.stat().st_mtime_ns, f.stat().st_size, f) for f in file.parent.glob("*.safetensors")), reverse=True
+    )
+    total = 0
+    for _, size, entry in entries:
+        total += size
+        if total > KEPT_BYTES:
+            entry.unlink(missing_ok=True)

@@ -1,0 +1,65 @@
+"""Whatever a run raised, as an error a person can act on; what has no name gets a report, and is said where."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import platform
+import sys
+import time
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+
+from engine.errors import FitError, RunError, WanError
+from engine.paths import state_dir, write_atomic
+
+log = logging.getLogger("wan_tui")
+
+
+def explain(error: Exception) -> WanError:
+    """The `WanError` for an exception that ended a job."""
+    if isinstance(error, WanError):
+        return error
+    if _out_of_memory(error):
+        return FitError(
+            "out-of-memory",
+            "The job ran out of memory.",
+            cause=_first_line(error),
+            suggestions=["Ask for fewer frames or a smaller size.", "Close other programs that use the device."],
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return RunError("disk-full", "The disk is full.", cause=str(error), suggestions=["Free some space."])
+    report = _report(error)
+    return RunError(
+        "internal-error",
+        f"The job failed in a way this program does not know ({type(error).__name__}).",
+        cause=_first_line(error),
+        suggestions=[f"A report is in {report}; please file it as a bug."],
+    )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's CPU allocator
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:500] if lines else type(error).__name__
+
+
+def _report(error: Exception) -> Path:
+    """Write the traceback, without local variables: they hold prompts and paths."""
+    packages = ("wan-tui", "torch", "diffusers", "transformers")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    text = f"{versions}, Python {platform.python_version()}, {platform.platform()}\n\n"
+    text += "".join(traceback.format_exception(error))
+    report = state_dir() / time.strftime("crash-%Y%m%d-%H%M%S.txt")
+    write_atomic(report, text.encode())
+    log.error("a job failed unexpectedly; report in %s", report)
+    return report

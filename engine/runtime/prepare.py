@@ -1,0 +1,267 @@
+"""Asked → checked: a job with every value filled in from its model, or one message why not.
+
+No torch here: a bad job is refused in milliseconds, and before anything is written.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine.catalog import Catalog, ModelSpec
+from engine.compat.folder import ModelFolder, family_of, open_folder
+from engine.errors import JobError, ModelError
+from engine.hardware import host_memory
+from engine.job import Inputs, Job
+from engine.library.locate import OnDisk, locate
+from engine.memory.plan import check_memory
+from engine.pipelines.families import Recipe, recipe
+from engine.video.image import image_size, open_image, size_for_aspect
+from engine.video.write import check_output
+
+DEFAULT_CRF = {".mp4": 18, ".webm": 31}
+_MP4_MAX_CRF = 51
+_USED_BY = {"strength": ("video",), "conditioning_scale": ("vace",)}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A job that may run: complete, with its model, its folder (None while the built-in model is not made yet)."""
+
+    job: Job
+    file: Path
+    spec: ModelSpec
+    folder: Path | None
+    revision: str | None
+    recipe: Recipe
+    reasons: tuple[str, ...]
+
+
+def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) -> Checked:
+    """Check a job against its model and complete it. `file` is the job file, `output` a folder that overrides its own.
+
+    Raises `JobError` (status 2) when the job is wrong, `ModelError` (3) when the model is absent or cannot do it.
+    """
+    check_memory(job)
+    spec, reasons = _model(job, file, catalog)
+    _check_task(job, spec, catalog)
+    disk = locate(spec)
+    folder = open_folder(disk.path) if disk.path and (disk.path / "model_index.json").is_file() else None
+    complete = _complete(job, spec, folder, file, output)
+    how = recipe(spec.family, job.task)
+    if disk.state != "complete" and not spec.builtin:
+        raise _absent(spec, disk)
+    return Checked(complete, file, spec, folder.path if folder else None, disk.revision, how, reasons)
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+def _model(job: Job, file: Path, catalog: Catalog) -> tuple[ModelSpec, tuple[str, ...]]:
+    if job.model == "auto":
+        return _choose(job, catalog)
+    as_path = file.parent / Path(job.model).expanduser()
+    if "/" in job.model or job.model.startswith((".", "~")):
+        folder = open_folder(as_path.resolve())
+        return catalog.folder_spec(family_of(folder), folder.path), ()
+    spec, variant = catalog.find(job.model)
+    if variant is not None:
+        raise ModelError(
+            "not-yet",
+            f"This version of wan-tui does not run the variant {variant.name} of {spec.id} yet.",
+            suggestions=[f'Use model = "{spec.id}".'],
+        )
+    return spec, ()
+
+
+def _choose(job: Job, catalog: Catalog) -> tuple[ModelSpec, tuple[str, ...]]:
+    """The first model of the catalog that does the task, is on disk, and whose largest component fits in memory."""
+    able = [spec for spec in catalog.models if job.task in spec.tasks and not spec.builtin]
+    present = [spec for spec in able if locate(spec).state == "complete" and _runs(spec, job.task)]
+    if not present:
+        raise ModelError(
+            "no-model",
+            f'model = "auto": no model that does {job.task} is on disk.',
+            suggestions=[
+                f"Models that do: {_names(able)}.",
+                "Download one, or try the built-in model: wan-tui demo.",
+            ],
+        )
+    memory = host_memory()[0]
+    fitting = [spec for spec in present if _largest(spec) <= memory]
+    chosen = (fitting or sorted(present, key=_largest))[0]
+    why = f"it does {job.task}, is on disk" + (
+        " and fits in memory" if fitting else "; none of those on disk is sure to fit"
+    )
+    return chosen, (f"auto chose {chosen.id}: {why}",)
+
+
+def _runs(spec: ModelSpec, task: str) -> bool:
+    try:
+        recipe(spec.family, task)
+    except ModelError:
+        return False
+    return True
+
+
+def _largest(spec: ModelSpec) -> int:
+    """Bytes of the largest component on disk."""
+    path = locate(spec).path
+    parts = [p for p in path.iterdir() if p.is_dir()] if path else []
+    return max((sum(f.stat().st_size for f in part.glob("*.safetensors")) for part in parts), default=0)
+
+
+def _check_task(job: Job, spec: ModelSpec, catalog: Catalog) -> None:
+    for key, tasks in _USED_BY.items():
+        if getattr(job, key) is not None and job.task not in tasks:
+            raise JobError(
+                "unused-key",
+                f"{key} is given, but {job.task} does not use it.",
+                suggestions=[f"Leave {key} out."],
+            )
+    if job.task in spec.tasks:
+        return
+    given = ", ".join(job.inputs.given()) or "no inputs"
+    able = [other for other in catalog.models if job.task in other.tasks]
+    raise JobError(
+        "wrong-task",
+        f"{spec.id} does not do what the inputs ask for ({given}: {job.task}); it does {', '.join(spec.tasks)}.",
+        suggestions=[f"Models that do {job.task}: {_names(able)}."],
+    )
+
+
+def _absent(spec: ModelSpec, disk: OnDisk) -> ModelError:
+    where = f" ({disk.path} is not complete)" if disk.state == "partial" else ""
+    if not spec.repo:
+        return ModelError("model-absent", f"{spec.id} is not at {spec.path}.", suggestions=["Check its path."])
+    revision = f" --revision {spec.revision}" if spec.revision else ""
+    size = f" ({spec.bytes / 1e9:.0f} GB)" if spec.bytes else ""
+    return ModelError(
+        "model-absent",
+        f"{spec.id} is not on this box{where}.",
+        suggestions=[f"Download it{size}: hf download {spec.repo}{revision}"],
+    )
+
+
+def _names(specs: Iterable[ModelSpec]) -> str:
+    return ", ".join(spec.id for spec in specs) or "none"
+
+
+# --- the values -------------------------------------------------------------------------------------------------------
+
+
+def _complete(job: Job, spec: ModelSpec, folder: ModelFolder | None, file: Path, output: Path | None) -> Job:
+    defaults = spec.defaults
+    inputs = _inputs(job)
+    width, height = _size(job, spec, folder)
+    guidance = defaults.guidance if job.guidance is None else job.guidance
+    shift = job.flow_shift or defaults.shift_for(width, height) or _saved_shift(folder)
+    done = replace(
+        job,
+        model=str(spec.path) if spec.path else spec.id,
+        negative_prompt=defaults.negative_prompt if job.negative_prompt is None else job.negative_prompt,
+        width=width,
+        height=height,
+        frames=job.frames or defaults.frames,
+        fps=job.fps or defaults.fps,
+        steps=job.steps or defaults.steps,
+        guidance=guidance,
+        guidance_2=_guidance_2(job, spec, folder, guidance),
+        flow_shift=shift,
+        inputs=inputs,
+    )
+    return replace(done, output=_output(done, file, output))
+
+
+def _inputs(job: Job) -> Inputs:
+    """Inputs as absolute paths, every file looked at before anything starts."""
+    for name in ("image", "last_image"):
+        if picture := getattr(job.inputs, name):
+            open_image(picture)
+    others = {name: getattr(job.inputs, name) for name in job.inputs.given() if "image" not in name}
+    for name, value in others.items():
+        for path in value if isinstance(value, tuple) else (value,):
+            _regular_file(name, path)
+    absolute = {
+        name: tuple(p.resolve() for p in value) if isinstance(value, tuple) else value.resolve()
+        for name in job.inputs.given()
+        for value in (getattr(job.inputs, name),)
+    }
+    return Inputs(**absolute)
+
+
+def _regular_file(name: str, path: Path) -> None:
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        raise JobError("bad-input", f"inputs.{name}: {path} cannot be read: {error.strerror}.") from None
+    if not regular:
+        raise JobError("bad-input", f"inputs.{name}: {path} is not a regular file.")
+
+
+def _size(job: Job, spec: ModelSpec, folder: ModelFolder | None) -> tuple[int, int]:
+    """The job's size, checked; else that of its image's aspect at the default's area; else the default."""
+    grid = folder.grid if folder else spec.grid
+    if job.width and job.height:
+        for name, value in (("width", job.width), ("height", job.height)):
+            if value % grid:
+                near = max(grid, round(value / grid) * grid)
+                raise JobError(
+                    "off-grid",
+                    f"{name} = {value} is not a multiple of {grid}, the grid of {spec.id}.",
+                    suggestions=[f"The nearest valid value is {near}."],
+                )
+        return job.width, job.height
+    area = spec.defaults.width * spec.defaults.height
+    if job.inputs.image:
+        return size_for_aspect(*image_size(job.inputs.image), area, grid)
+    return spec.defaults.width, spec.defaults.height
+
+
+def _guidance_2(job: Job, spec: ModelSpec, folder: ModelFolder | None, guidance: float) -> float | None:
+    two = folder.boundary_ratio is not None if folder else spec.boundary_ratio is not None
+    if not two:
+        if job.guidance_2 is not None:
+            raise JobError(
+                "one-expert",
+                f"guidance_2 = {job.guidance_2:g} is given, but {spec.id} has one expert.",
+                suggestions=["Leave guidance_2 out; guidance is what counts."],
+            )
+        return None
+    if guidance <= 1:
+        if (job.guidance_2 or 0) > 1:
+            raise JobError(
+                "bad-value",
+                f"guidance_2 = {job.guidance_2:g} is above 1 while guidance is {guidance:g}, which switches guidance "
+                "off for both experts.",
+                suggestions=["Raise guidance above 1, or leave guidance_2 out."],
+            )
+        return 1.0 if job.guidance_2 is None else job.guidance_2
+    if job.guidance_2 is not None:
+        return job.guidance_2
+    return guidance if spec.defaults.guidance_2 is None else spec.defaults.guidance_2
+
+
+def _saved_shift(folder: ModelFolder | None) -> float | None:
+    config = folder.config("scheduler") if folder else {}
+    value = config.get("flow_shift", config.get("shift"))
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _output(job: Job, file: Path, folder: Path | None) -> object:
+    name = f"{Path(job.model).name}-{job.seed}.mp4"
+    path = job.output.path or file.parent / "outputs" / name
+    if folder:
+        path = folder / path.name
+    path = path.absolute()
+    crf = job.output.crf
+    if path.suffix == ".mp4" and (crf or 0) > _MP4_MAX_CRF:
+        raise JobError(
+            "bad-value",
+            f"output.crf = {crf} is beyond what H.264 takes.",
+            suggestions=[f"The nearest valid value is {_MP4_MAX_CRF}."],
+        )
+    check_output(path)
+    return replace(job.output, path=path, crf=DEFAULT_CRF.get(path.suffix) if crf is None else crf)

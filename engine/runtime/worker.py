@@ -1,0 +1,151 @@
+"""The worker: one thread that takes accepted jobs in order and walks each along its way."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from engine.control import Control
+from engine.errors import Cancelled, Exit, WanError
+from engine.events import Bus, JobCancelled, JobFailed, JobFinished, JobQueued, Notice
+from engine.runtime.failure import explain
+from engine.runtime.journal import Journal
+from engine.runtime.prepare import Checked
+from engine.runtime.way import Traveller, travel
+
+log = logging.getLogger("wan_tui")
+_POLL_S = 0.5  # how soon a cancel asked by another process is seen
+
+
+class Worker:
+    """Runs jobs one after another in a thread of its own; `ends` holds the exit status of each that is over."""
+
+    def __init__(self, journal: Journal, bus: Bus) -> None:
+        self._journal = journal
+        self._bus = bus
+        self._waiting: deque[tuple[str, Checked]] = deque()
+        self._controls: dict[str, Control] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+        self.ends: dict[str, Exit] = {}
+        self._thread = threading.Thread(target=self._work, name="worker")
+        self._watcher = threading.Thread(target=self._watch, name="cancel-requests", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._watcher.start()
+
+    def submit(self, asked: Checked) -> str:
+        """Accept a checked job into the journal and the queue; its id."""
+        job = asked.job
+        job_id = self._journal.accept(
+            model=job.model,
+            task=job.task,
+            prompt=job.prompt,
+            job_toml=job.toml(),
+            file=asked.file,
+            device=None,
+        )
+        self._bus.publish(JobQueued(job=job_id, file=str(asked.file), model=job.model, seed=job.seed or 0))
+        with self._changed:
+            self._controls[job_id] = Control()
+            self._waiting.append((job_id, asked))
+            self._changed.notify()
+        return job_id
+
+    def cancel(self, job_id: str, reason: str = "user") -> None:
+        """Stop a job of this worker, running or queued."""
+        if control := self._controls.get(job_id):
+            control.cancel(reason)
+
+    def cancel_all(self, reason: str = "user") -> None:
+        for control in list(self._controls.values()):
+            control.cancel(reason)
+
+    def close(self) -> None:
+        """No more jobs will come: the thread ends after the last one."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the last job; True when it is over."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                job_id, asked = self._waiting.popleft()
+            self.ends[job_id] = self._run(job_id, asked)
+            del self._controls[job_id]
+
+    def _run(self, job_id: str, asked: Checked) -> Exit:
+        control = self._controls[job_id]
+
+        def note(**columns: Any) -> None:
+            self._record(job_id, lambda: self._journal.note(job_id, **columns))
+
+        try:
+            control.check()
+            self._record(job_id, lambda: self._journal.start(job_id))
+            done = travel(Traveller(asked, job_id, control, self._bus, note))
+        except Cancelled as cancelled:
+            reason = cancelled.reason
+            self._record(job_id, lambda: self._journal.cancelled(job_id, reason))
+            self._bus.publish(JobCancelled(job=job_id, reason=reason))
+            return Exit.TERMINATED if reason == "terminated" else Exit.CANCELLED
+        except Exception as error:  # noqa: BLE001  (named, recorded and told: nothing goes on silently)
+            return self._failed(job_id, explain(error))
+        self._finished(job_id, done)
+        return Exit.DONE
+
+    def _finished(self, job_id: str, done: JobFinished) -> None:
+        figures = {"peak_vram_bytes": done.peak_vram_bytes, "peak_rss_bytes": done.peak_rss_bytes}
+        recorded = {**figures, "output_sha256": done.output_sha256, "seed": done.seed, "frames": done.frames}
+        output, seconds = done.output or "", done.seconds or 0.0
+        self._record(job_id, lambda: self._journal.finish(job_id, output=output, seconds=seconds, recorded=recorded))
+        self._bus.publish(done)
+
+    def _failed(self, job_id: str, error: WanError) -> Exit:
+        self._record(job_id, lambda: self._journal.fail(job_id, error.as_dict()))
+        self._bus.publish(failed(job_id, error))
+        return error.status
+
+    def _record(self, job_id: str, write: Callable[[], Any]) -> None:
+        """A journal that cannot be written costs its entry, not the video."""
+        try:
+            write()
+        except WanError as error:
+            log.warning("journal: %s (%s)", error.message, error.cause)
+            self._bus.publish(Notice(job=job_id, code=error.code, message=error.message))
+
+    def _watch(self) -> None:
+        """Pass on the cancels that other processes ask for."""
+        while not self.join(_POLL_S):
+            try:
+                requests = self._journal.cancel_requests()
+            except WanError as error:
+                log.warning("journal: %s", error.message)
+                continue
+            for job_id, reason in requests.items():
+                self.cancel(job_id, reason)
+
+
+def failed(job: str, error: WanError) -> JobFailed:
+    """The last event of a job that failed."""
+    return JobFailed(
+        job=job,
+        code=error.code,
+        message=error.message,
+        cause=error.cause,
+        suggestions=error.suggestions,
+        actions=error.actions,
+    )

@@ -1,0 +1,3 @@
+"""The face: shows and asks, and knows no tensor."""
+
+__version__ = "0.1.0"

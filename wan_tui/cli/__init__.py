@@ -1,0 +1,81 @@
+"""The command line: one file a group of verbs. This one only parses, and imports a verb's file when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from wan_tui import __version__
+
+_VERBS = ("demo", "models", "jobs")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.run:
+        return int(importlib.import_module("wan_tui.headless").run_files(args))
+    if args.verb is None:
+        parser.print_help()
+        return 0
+    from wan_tui.cli.errors import reported
+
+    verb = importlib.import_module(f"wan_tui.cli.{args.verb}")
+    return int(reported(lambda: verb.command(args), as_json=getattr(args, "json", False)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wan-tui",
+        description="Runs the Wan 2.1 and 2.2 video models.",
+        epilog="Exit status: 0 done, 1 failed, 2 bad usage or job file, 3 model absent or unfit, 4 does not fit, "
+        "130 cancelled, 143 terminated.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"wan-tui {__version__}")
+    parser.add_argument("--run", nargs="+", metavar="JOB.toml", help="run job files, one after another")
+    run_options(parser)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the job files"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="validate, check and plan only")
+    verbs = parser.add_subparsers(dest="verb", title="commands", metavar="COMMAND")
+
+    demo = verbs.add_parser("demo", help="render a clip with the built-in model", allow_abbrev=False)
+    demo.add_argument("prompt", nargs="?", metavar="PROMPT")
+    demo.add_argument("--image", metavar="FILE", help="begin from this picture")
+    run_options(demo)
+
+    models = verbs.add_parser("models", help="the models, and what is on disk", allow_abbrev=False)
+    actions = models.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="every model with its state on disk", allow_abbrev=False)
+    listing.add_argument("--installed", action="store_true", help="only those on disk")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    show = actions.add_parser("show", help="one model in full", allow_abbrev=False)
+    show.add_argument("model", metavar="MODEL", help="id[@version]")
+    show.add_argument("--json", action="store_true", help="as JSON")
+
+    jobs = verbs.add_parser("jobs", help="the journal: queue and history", allow_abbrev=False)
+    actions = jobs.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="jobs, the newest first", allow_abbrev=False)
+    listing.add_argument("--limit", type=int, default=20, metavar="N", help="at most N (default 20; 0: all)")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    for name, what in (("show", "one job in full"), ("cancel", "stop a job, also one of another process")):
+        verb = actions.add_parser(name, help=what, allow_abbrev=False)
+        verb.add_argument("id", metavar="ID", help="a job's id, the beginning of one, or last")
+        verb.add_argument("--json", action="store_true", help="as JSON")
+    return parser
+
+
+def run_options(parser: argparse.ArgumentParser) -> None:
+    """What every verb that renders takes."""
+    parser.add_argument("--json", action="store_true", help="events as JSON, one object a line")
+    parser.add_argument("--output", metavar="DIR", help="put the videos there")
+    parser.add_argument("--quiet", action="store_true", help="only errors, and the path of each video")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""How a failed command is told: one message for people, one object for programs, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import unicodedata
+from collections.abc import Callable
+
+from engine.errors import Exit, WanError
+
+
+def reported(command: Callable[[], int], *, as_json: bool) -> int:
+    """Run a command; its failure becomes a message and its exit status."""
+    try:
+        status = command()
+        sys.stdout.flush()
+    except WanError as error:
+        if as_json:
+            print(json.dumps(error.as_dict(), ensure_ascii=False))
+        else:
+            print(described(error), file=sys.stderr)
+        return error.status
+    except BrokenPipeError:
+        # The reader has gone (| head): what is left to say goes nowhere, and that is no failure.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.DONE
+    except KeyboardInterrupt:
+        return Exit.CANCELLED
+    return status
+
+
+def described(error: WanError) -> str:
+    """What, why, what to do."""
+    lines = [f"error: {error.message}"]
+    lines += [f"  why: {error.cause}"] if error.cause else []
+    lines += [f"  do:  {suggestion}" for suggestion in error.suggestions]
+    return "\n".join(plain(line) for line in lines)
+
+
+def plain(text: str) -> str:
+    """Text from files or the network, made harmless for a terminal: control characters become visible."""
+    return "".join(
+        char if char == "\t" or unicodedata.category(char) != "Cc" else f"\\x{ord(char):02x}" for char in text
+    )
+
+
+def log_to_file() -> None:
+    """Everything that is logged goes to the log file; nothing to the screen."""
+    from logging.handlers import RotatingFileHandler
+
+    from engine.paths import log_file
+
+    handler = RotatingFileHandler(log_file(), maxBytes=2_000_000, backupCount=2, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a full disk under the log is no reason to write on the screen

@@ -1,0 +1,56 @@
+"""`wan-tui jobs`: the journal, which is the queue and the history."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from engine.runtime.journal import Journal
+from wan_tui.cli.errors import plain
+
+
+def command(args: argparse.Namespace) -> int:
+    journal = Journal()
+    if journal.notice:
+        print(journal.notice, file=sys.stderr)
+    match args.action:
+        case "list":
+            return _list(journal, args.limit, as_json=args.json)
+        case "show":
+            return _show(journal, args.id, as_json=args.json)
+        case _:
+            return _cancel(journal, args.id, as_json=args.json)
+
+
+def _list(journal: Journal, limit: int, *, as_json: bool) -> int:
+    rows = journal.rows(limit=limit or None)
+    if as_json:
+        print(json.dumps([row.as_dict() for row in rows], ensure_ascii=False, indent=2))
+        return 0
+    if not rows:
+        print("No jobs yet.")
+    for row in rows:
+        prompt = " ".join(row.prompt.split())
+        print(plain(f"{row.id}  {row.state:<11} {row.model:<22} {prompt[:40]:<40}  {row.output or ''}".rstrip()))
+    return 0
+
+
+def _show(journal: Journal, job: str, *, as_json: bool) -> int:
+    row = journal.row(job).as_dict()
+    if as_json:
+        print(json.dumps(row, ensure_ascii=False, indent=2))
+        return 0
+    for key, value in row.items():
+        if value is None or key == "job_toml":
+            continue
+        shown = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+        print(plain(f"{key:<17} {shown}"))
+    print("\n".join(plain(line) for line in ("", *row["job_toml"].splitlines())))
+    return 0
+
+
+def _cancel(journal: Journal, job: str, *, as_json: bool) -> int:
+    said = journal.request_cancel(job)
+    print(json.dumps({"id": journal.row(job).id, "message": said}) if as_json else said)
+    return 0

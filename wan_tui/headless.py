@@ -1,0 +1,132 @@
+"""`--run`: jobs without a screen. A progress bar for people, JSON lines for programs, an exit status for scripts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from engine.catalog import load_catalog
+from engine.errors import Exit, WanError
+from engine.events import Bus
+from engine.job import Job, expand
+from engine.jobfile import read_job
+from engine.runtime.journal import Journal
+from engine.runtime.prepare import Checked, prepare
+from engine.runtime.worker import Worker, failed
+from wan_tui.cli.errors import described, log_to_file
+from wan_tui.printing import Printer, printer_for
+
+PATIENCE_S = 20.0  # how long a reader that takes nothing is waited for at the end
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A job to be read: the file that names it, and how it is read."""
+
+    file: Path
+    read: Callable[[], Job]
+
+
+def run_files(args: argparse.Namespace) -> int:
+    """`wan-tui --run`: validate every file, then run them in order."""
+
+    def reader(file: Path) -> Callable[[], Job]:
+        return lambda: read_job(file, args.set)
+
+    return run_jobs([Asked(Path(name).absolute(), reader(Path(name).absolute())) for name in args.run], args)
+
+
+def run_jobs(asked: Sequence[Asked], args: argparse.Namespace) -> int:
+    """Check all jobs, run those that may run, and return the status of the first that did not finish."""
+    signals = _Signals()
+    log_to_file()
+    bus = Bus()
+    printer = printer_for(as_json=args.json, quiet=args.quiet)
+    mailbox = bus.subscribe(printer)
+    try:
+        status = _run(asked, args, bus, printer, signals)
+    except WanError as error:
+        printer.tell(described(error))
+        status = error.status
+    if not mailbox.close(PATIENCE_S):
+        os._exit(status)  # nobody reads: a thread is stuck in write() and would hold up the way out
+    return status
+
+
+def _run(asked: Sequence[Asked], args: argparse.Namespace, bus: Bus, printer: Printer, signals: _Signals) -> Exit:
+    output = Path(args.output).absolute() if args.output else None
+    checked, ends = _check_all(asked, output, bus)
+    if Exit.USAGE in ends:
+        return Exit.USAGE
+    if getattr(args, "dry_run", False):
+        ends += [_dry_run(job, bus) for job in checked]
+    elif checked:
+        ends += _run_all(checked, bus, printer, signals)
+    return next((end for end in ends if end), Exit.DONE)
+
+
+def _check_all(asked: Sequence[Asked], output: Path | None, bus: Bus) -> tuple[list[Checked], list[Exit]]:
+    """Those that may run, and the statuses of those that may not."""
+    catalog = load_catalog()
+    checked: list[Checked] = []
+    ends: list[Exit] = []
+    for one in asked:
+        try:
+            checked += [prepare(job, one.file, catalog, output) for job in expand(one.read())]
+        except WanError as error:
+            bus.publish(failed(one.file.name, error))
+            ends.append(error.status)
+    return checked, ends
+
+
+def _dry_run(asked: Checked, bus: Bus) -> Exit:
+    from engine.runtime.way import rehearse
+
+    try:
+        rehearse(asked, bus)
+    except WanError as error:
+        bus.publish(failed(asked.file.name, error))
+        return error.status
+    return Exit.DONE
+
+
+def _run_all(checked: Sequence[Checked], bus: Bus, printer: Printer, signals: _Signals) -> list[Exit]:
+    journal = Journal()
+    if journal.notice:
+        printer.tell(journal.notice)
+    for row in journal.recover():
+        printer.tell(f"Job {row.id} ({row.model}) was interrupted: its process is gone.")
+    worker = Worker(journal, bus)
+    ids = [worker.submit(job) for job in checked]
+    worker.close()
+    worker.start()
+    signals.on_stop(worker.cancel_all)
+    while not worker.join(0.2):
+        pass
+    return [worker.ends[job] for job in ids]
+
+
+class _Signals:
+    """SIGINT and SIGTERM cancel, a second one ends at once; SIGHUP (a lost connection) changes nothing."""
+
+    def __init__(self) -> None:
+        self._stop: Callable[[str], None] | None = None
+        self._asked: str | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._heard)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def on_stop(self, stop: Callable[[str], None]) -> None:
+        self._stop = stop
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        status = Exit.TERMINATED if number == signal.SIGTERM else Exit.CANCELLED
+        if self._asked or not self._stop:
+            os._exit(status)
+        self._asked = "terminated" if number == signal.SIGTERM else "user"
+        self._stop(self._asked)
