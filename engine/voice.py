@@ -27,7 +27,7 @@ class Voice:
         self._open: tuple[str, float] | None = None
         self._loading = 0.0
         self._paces: deque[float] = deque(maxlen=_RECENT)
-        self._last_tick = 0.0
+        self._last_tick, self._done = 0.0, 0
         self._notices: list[str] = []
         self.seconds: dict[str, float] = {}
 
@@ -49,7 +49,7 @@ class Voice:
         self.leave()
         self._open = (stage, time.monotonic())
         self._paces.clear()
-        self._last_tick = self._clock()
+        self._last_tick, self._done = self._clock(), 0
         self.say(Stage, name=stage, state="started")
 
     def leave(self) -> None:
@@ -74,9 +74,9 @@ class Voice:
     def progress(self, done: int, total: int) -> None:
         """`done` of `total` steps or frames of the current stage; loading is left out of the pace."""
         now = self._clock()
-        if done:
-            self._paces.append(now - self._last_tick)
-        self._last_tick = now
+        if done > self._done:
+            self._paces.append((now - self._last_tick) / (done - self._done))
+        self._last_tick, self._done = now, done
         pace = sum(self._paces) / len(self._paces) if self._paces else None
         vram, rss = self._figures()
         self.say(

@@ -22,7 +22,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, 
 from engine.pipelines.demo import _tokenizer
 
 TEXT_DIM = 32
-KINDS = ("t2v", "t2v-two", "i2v-clip", "i2v-two", "ti2v")
+KINDS = ("t2v", "t2v-two", "i2v-clip", "i2v-two", "ti2v", "slow")
 
 
 def transformer(seed: int, channels: int, *, out: int = 16, layers: int = 2, heads: int = 2, **more: Any) -> Any:
@@ -97,6 +97,8 @@ def pipeline(kind: str, **sizes: Any) -> Any:
         "vae": vae_22() if kind == "ti2v" else vae_21(),
     }
     match kind:
+        case "slow":  # a step takes a good part of a second on two cores
+            return WanPipeline(**parts, transformer=transformer(0, 16, layers=12, heads=16))
         case "t2v":
             return WanPipeline(**parts, transformer=transformer(0, 16, **sizes))
         case "t2v-two":

@@ -21,7 +21,7 @@ from engine.runtime.worker import Worker, failed
 from wan_tui.cli.errors import described, log_to_file
 from wan_tui.printing import Printer, printer_for
 
-PATIENCE_S = 20.0  # how long a reader that takes nothing is waited for at the end
+PATIENCE_S = 10.0  # how long a reader that takes nothing is waited for at the end
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class Bar(Lines):
     def __init__(self) -> None:
         super().__init__()
         full = (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"
-        self._cells = "━╸─" if full else "=>-"
+        self._cells = ("━", "╸", "─") if full else ("=", ">", "-")
         self._drawn = False
 
     def tell(self, text: str, *, minor: bool = False) -> None:
@@ -168,6 +168,6 @@ def _line(event: Event) -> str | None:
         case JobFinished():
             return "dry run  nothing was made"
         case JobFailed():
-            error = WanError(event.code, event.message, cause=event.cause, suggestions=event.suggestions)
-            return plain(event.job) + ": " + described(error)
+            message = event.message if event.job in event.message else f"{event.job}: {event.message}"
+            return described(WanError(event.code, message, cause=event.cause, suggestions=event.suggestions))
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from engine.paths import data_dir
 
@@ -78,7 +79,7 @@ def _build(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def _tokenizer() -> object:
+def _tokenizer() -> Any:
     """A small Unigram tokenizer with T5's special tokens, trained on a few words: nothing is downloaded."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast

@@ -9,12 +9,13 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from engine.catalog import Catalog, ModelSpec
 from engine.compat.folder import ModelFolder, family_of, open_folder
 from engine.errors import JobError, ModelError
 from engine.hardware import host_memory
-from engine.job import Inputs, Job
+from engine.job import Inputs, Job, Output
 from engine.library.locate import OnDisk, locate
 from engine.memory.plan import check_memory
 from engine.pipelines.families import Recipe, recipe
@@ -184,7 +185,7 @@ def _inputs(job: Job) -> Inputs:
     for name, value in others.items():
         for path in value if isinstance(value, tuple) else (value,):
             _regular_file(name, path)
-    absolute = {
+    absolute: dict[str, Any] = {
         name: tuple(p.resolve() for p in value) if isinstance(value, tuple) else value.resolve()
         for name in job.inputs.given()
         for value in (getattr(job.inputs, name),)
@@ -250,7 +251,7 @@ def _saved_shift(folder: ModelFolder | None) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _output(job: Job, file: Path, folder: Path | None) -> object:
+def _output(job: Job, file: Path, folder: Path | None) -> Output:
     name = f"{Path(job.model).name}-{job.seed}.mp4"
     path = job.output.path or file.parent / "outputs" / name
     if folder:

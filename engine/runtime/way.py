@@ -166,12 +166,14 @@ def _write(job: Traveller, components: Components, latents: torch.Tensor, text: 
     from engine.video.decode import frame_groups, pixels
 
     request, voice = job.asked.job, components.voice
-    size: dict[str, Any] = {"width": request.width, "height": request.height, "fps": request.fps}
+    shape: dict[str, Any] = {"width": request.width, "height": request.height, "fps": request.fps}
+    if request.output.crf is not None:
+        shape["crf"] = request.output.crf
     voice.enter("decode")
     vae = components.bring("vae")
     with (
         voice.during("write"),
-        open_writer(path, **size, crf=request.output.crf, metadata=text) as writer,
+        open_writer(path, **shape, metadata=text) as writer,
     ):
         job.note(scratch=str(writer.scratch))
         done = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ _VERBS = ("demo", "models", "jobs")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    _hold_standard_descriptors()
     parser = _parser()
     args = parser.parse_args(argv)
     if args.run:
@@ -25,6 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     verb = importlib.import_module(f"wan_tui.cli.{args.verb}")
     return int(reported(lambda: verb.command(args), as_json=getattr(args, "json", False)))
+
+
+def _hold_standard_descriptors() -> None:
+    """Where the caller closed one of 0, 1, 2, no file of ours may take its number: it would be written over."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
 
 
 def _parser() -> argparse.ArgumentParser:

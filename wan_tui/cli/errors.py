@@ -16,7 +16,8 @@ def reported(command: Callable[[], int], *, as_json: bool) -> int:
     """Run a command; its failure becomes a message and its exit status."""
     try:
         status = command()
-        sys.stdout.flush()
+        if sys.stdout:  # None where the caller closed it
+            sys.stdout.flush()
     except WanError as error:
         if as_json:
             print(json.dumps(error.as_dict(), ensure_ascii=False))

@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench soak clean
+
+help:
+	@echo "make demo   set up, then render a video with the built-in model"
+	@echo "make test   set up, then run the tests (minutes)"
+	@echo "make lint   ruff, mypy and the floor laws"
+	@echo "make bench  measure memory against plain diffusers"
+	@echo "make soak   the long proofs: repeats, fuzz, cancels"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/wan-tui demo
+
+test: $(INSTALLED)
+	$(BIN)/pytest -m "not soak"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.memory
+
+soak: $(INSTALLED)
+	$(BIN)/pytest -m soak
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

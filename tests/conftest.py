@@ -1,0 +1,52 @@
+"""Every test has a home of its own: no journal, cache or model of the user is read or touched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of the user, for this process and for those it starts."""
+    home = tmp_path / "home"
+    for name, folder in {
+        "HOME": home,
+        "XDG_CACHE_HOME": home / "cache",
+        "XDG_STATE_HOME": home / "state",
+        "XDG_DATA_HOME": home / "data",
+        "XDG_CONFIG_HOME": home / "config",
+        "HF_HOME": home / "hf",
+    }.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        monkeypatch.setenv(name, str(folder))
+    for name in ("MODELS_ROOT", "WAN_MODELS_MANIFEST", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return home
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One tiny folder of each kind, built on demand by `tiny_model`."""
+    return tmp_path_factory.getbasetemp() / "tiny"
+
+
+@pytest.fixture
+def tiny_model(tiny_models: Path):  # type: ignore[no-untyped-def]
+    """`tiny_model("t2v")` is a folder with a pipeline of that kind."""
+
+    def get(kind: str) -> Path:
+        from tests import tiny
+
+        folder = tiny_models / kind
+        if not (folder / "model_index.json").is_file():
+            tiny.save(kind, folder)
+        return folder
+
+    return get
+
+
+def pytest_configure() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

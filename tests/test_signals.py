@@ -1,0 +1,208 @@
+"""What may happen to a run from outside: signals, lost terminals, readers that go away, kill -9."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import random
+import signal
+import subprocess
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.runtime.journal import Journal, State
+from tests.runs import PROGRAM, Running, environment, events, job_file, wan_tui
+
+TinyModel = Callable[[str], Path]
+F_SETPIPE_SZ = 1031
+
+
+@pytest.fixture
+def slow_job(tiny_model: TinyModel, tmp_path: Path) -> Path:
+    """A run of some 20 seconds on two cores."""
+    return job_file(
+        tmp_path, tiny_model("slow"), width=192, height=192, frames=33, steps=40, output={"path": "out/clip.mp4"}
+    )
+
+
+@pytest.fixture
+def short_job(tiny_model: TinyModel, tmp_path: Path) -> Path:
+    return job_file(tmp_path, tiny_model("slow"), steps=20, output={"path": "out/clip.mp4"})
+
+
+def files(folder: Path) -> list[str]:
+    """Everything in the output folder, hidden parts too."""
+    return sorted(p.name for p in folder.glob("out/**/*"))
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "reason"), [(signal.SIGINT, 130, "user"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_cancels_cleanly(number: int, status: int, reason: str, slow_job: Path) -> None:
+    run = Running("--run", slow_job)
+    run.until("progress", stage="denoise", done=2)
+    run.process.send_signal(number)
+    assert run.end() == status
+    assert (run.told[-1]["event"], run.told[-1]["reason"]) == ("job-cancelled", reason)
+    assert run.errors == ""
+    assert files(slow_job.parent) == []
+    (row,) = Journal().rows()
+    assert (row.state, row.cancel_requested) == (State.CANCELLED, reason)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_cancel_at_a_random_moment(seed: int, slow_job: Path) -> None:
+    cancel_at_a_random_moment(slow_job, random.Random(seed))
+
+
+@pytest.mark.soak
+def test_cancel_at_ten_random_moments(slow_job: Path) -> None:
+    delays = [cancel_at_a_random_moment(slow_job, random.Random(100 + seed)) for seed in range(10)]
+    print("\nseconds from SIGINT to job-cancelled:", *(f"{stage} {delay:.2f}" for stage, delay in delays), sep="\n  ")
+
+
+def cancel_at_a_random_moment(job: Path, chance: random.Random) -> tuple[str, float]:
+    """Interrupt a run some time after it started; the stage it was in, and how long it took to stop."""
+    run = Running("--run", job)
+    run.until("job-queued")
+    time.sleep(chance.uniform(0, 25))
+    run.process.send_signal(signal.SIGINT)
+    asked = time.time()
+    assert run.end() == 130, run.told[-1]
+    assert run.told[-1]["event"] == "job-cancelled"
+    assert "Traceback" not in run.errors
+    assert files(job.parent) == []
+    ended = next(e for e in reversed(run.told) if e["event"] == "job-cancelled")
+    stages = [e["name"] for e in run.told if e["event"] == "stage" and e["state"] == "started"]
+    delay = time.mktime(time.strptime(ended["time"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone - asked
+    return stages[-1] if stages else "start", max(0.0, delay)
+
+
+def test_a_second_interrupt_ends_at_once(slow_job: Path) -> None:
+    run = Running("--run", slow_job)
+    run.until("progress", stage="denoise")
+    run.process.send_signal(signal.SIGSTOP)  # both arrive before it can act on the first
+    for number in (signal.SIGINT, signal.SIGTERM):
+        run.process.send_signal(number)
+    run.process.send_signal(signal.SIGCONT)
+    assert run.end() in (130, 143)
+    assert not (slow_job.parent / "out" / "clip.mp4").exists()
+
+
+def test_queued_jobs_are_cancelled_with_the_running_one(slow_job: Path) -> None:
+    run = Running("--run", slow_job, slow_job)
+    run.until("progress", stage="denoise")
+    run.process.send_signal(signal.SIGINT)
+    assert run.end() == 130
+    assert [e["event"] for e in run.told[-2:]] == ["job-cancelled", "job-cancelled"]
+
+
+def test_another_process_cancels(slow_job: Path) -> None:
+    run = Running("--run", slow_job)
+    run.until("progress", stage="denoise")
+    assert "asked to stop" in wan_tui("jobs", "cancel", "last").stdout
+    assert run.end() == 130
+    assert run.told[-1]["event"] == "job-cancelled"
+
+
+def test_kill_9_leaves_an_interrupted_job_and_no_scrap(slow_job: Path, short_job: Path) -> None:
+    run = Running("--run", slow_job, "--set", "steps=1")
+    run.until("stage", name="write", state="started")
+    run.process.kill()
+    run.end()
+    assert not (slow_job.parent / "out" / "clip.mp4").exists()
+    listed = wan_tui("jobs", "list")
+    assert "interrupted" in listed.stdout
+    done = wan_tui("--run", short_job)  # the next start tells, and clears away
+    assert "was interrupted" in done.stderr
+    assert files(slow_job.parent) == ["clip.job.toml", "clip.mp4"]
+
+
+def test_closing_the_terminal_changes_nothing(short_job: Path) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(PROGRAM[0], [*PROGRAM, "--run", str(short_job)], environment())
+    _read_until(terminal, b"denoise")
+    os.close(terminal)  # the kernel sends SIGHUP
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert files(short_job.parent) == ["clip.job.toml", "clip.mp4"]
+    assert Journal().rows()[0].state == State.FINISHED
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_the_terminal_is_left_as_it_was(interrupt: bool, short_job: Path, slow_job: Path) -> None:
+    main, side = pty.openpty()
+    before = termios.tcgetattr(side)
+    job = slow_job if interrupt else short_job
+    process = subprocess.Popen(
+        [*PROGRAM, "--run", str(job)], stdin=side, stdout=side, stderr=side, env=environment(), start_new_session=True
+    )
+    shown = _read_until(main, b"s/step")
+    if interrupt:
+        process.send_signal(signal.SIGINT)
+    os.set_blocking(main, False)
+    while process.poll() is None:
+        time.sleep(0.05)
+        shown += _read_some(main)
+    shown += _read_some(main)
+    assert termios.tcgetattr(side) == before
+    assert b"\x1b[?" not in shown  # no mode was ever set: nothing to restore
+    assert shown.endswith(b"\n")
+    assert process.returncode == (130 if interrupt else 0)
+    os.close(main)
+    os.close(side)
+
+
+def test_a_reader_that_goes_away_changes_nothing(short_job: Path) -> None:
+    command = f"{' '.join(PROGRAM)} --run {short_job} --json | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(), timeout=120)
+    assert len(events(done.stdout)) == 1
+    assert done.stderr == ""
+    assert files(short_job.parent) == ["clip.job.toml", "clip.mp4"]
+
+
+def test_a_full_stdout_changes_nothing(short_job: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, "--run", str(short_job), "--json"], stdout=full, stderr=subprocess.PIPE, env=environment()
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert files(short_job.parent) == ["clip.job.toml", "clip.mp4"]
+
+
+def test_closed_descriptors_change_nothing(short_job: Path) -> None:
+    command = f"{' '.join(PROGRAM)} --run {short_job} --json <&- >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command], env=environment(), timeout=120).returncode == 0
+    assert files(short_job.parent) == ["clip.job.toml", "clip.mp4"]
+    assert Journal().rows()[0].state == State.FINISHED
+
+
+def test_a_stalled_stdout_changes_nothing(short_job: Path) -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen([*PROGRAM, "--run", str(short_job), "--json"], stdout=writing, env=environment())
+    os.close(writing)
+    assert process.wait(timeout=120) == 0  # nobody ever read
+    os.close(reading)
+    assert files(short_job.parent) == ["clip.job.toml", "clip.mp4"]
+    assert Journal().rows()[0].state == State.FINISHED
+
+
+def _read_until(terminal: int, words: bytes) -> bytes:
+    shown = b""
+    while words not in shown:
+        shown += os.read(terminal, 4096)
+    return shown
+
+
+def _read_some(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except BlockingIOError:
+        return b""
