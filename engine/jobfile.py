@@ -139,7 +139,7 @@ def size_in_bytes(value: Any, folder: Path) -> int:
 
 
 def device_name(value: Any, folder: Path) -> str:
-    name = text(100)(value, folder)
+    name: str = text(100)(value, folder)
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?|(GPU|MIG)-[0-9A-Za-z/-]+", name):
         raise Refused('must be "auto", "cpu", "cuda", "cuda:1" or the UUID of a GPU', "auto")
     return name

@@ -67,7 +67,10 @@ TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "crf beyond H.264": (GOOD + "[output]\ncrf = 60", ("crf", "is 51.")),
     "unknown suffix": (GOOD + '[output]\npath = "clip.avi"', ("clip.avi", ".mp4")),
     "unknown model": ('model = "ti2v-5C"\nprompt = "a"', ("ti2v-5C", "ti2v-5B")),
-    "image to a text model": ('model = "t2v-A14B"\nprompt = "a"\n[inputs]\nimage = "good.png"', ("t2v-A14B", "i2v-A14B")),
+    "image to a text model": (
+        'model = "t2v-A14B"\nprompt = "a"\n[inputs]\nimage = "good.png"',
+        ("t2v-A14B", "i2v-A14B"),
+    ),
     "text to an image model": (I2V, ("i2v-A14B", "text", "t2v-A14B")),
     "last image alone": (I2V + '[inputs]\nlast_image = "good.png"', ("last_image", "image beside it")),
     "references no list": (GOOD + '[inputs]\nreferences = "a.png"', ("references", "list")),

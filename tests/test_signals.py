@@ -26,13 +26,20 @@ F_SETPIPE_SZ = 1031
 def slow_job(tiny_model: TinyModel, tmp_path: Path) -> Path:
     """A run of some 20 seconds on two cores."""
     return job_file(
-        tmp_path, tiny_model("slow"), width=192, height=192, frames=33, steps=40, output={"path": "out/clip.mp4"}
+        tmp_path,
+        tiny_model("slow"),
+        "slow.toml",
+        width=192,
+        height=192,
+        frames=33,
+        steps=40,
+        output={"path": "out/clip.mp4"},
     )
 
 
 @pytest.fixture
 def short_job(tiny_model: TinyModel, tmp_path: Path) -> Path:
-    return job_file(tmp_path, tiny_model("slow"), steps=20, output={"path": "out/clip.mp4"})
+    return job_file(tmp_path, tiny_model("slow"), "short.toml", steps=20, output={"path": "out/clip.mp4"})
 
 
 def files(folder: Path) -> list[str]:
@@ -112,7 +119,7 @@ def test_another_process_cancels(slow_job: Path) -> None:
 
 def test_kill_9_leaves_an_interrupted_job_and_no_scrap(slow_job: Path, short_job: Path) -> None:
     run = Running("--run", slow_job, "--set", "steps=1")
-    run.until("stage", name="write", state="started")
+    run.until("progress", stage="decode")
     run.process.kill()
     run.end()
     assert not (slow_job.parent / "out" / "clip.mp4").exists()

@@ -49,7 +49,7 @@ class _Encoder:
         self._pipe_parts = (pipeline, ("transformer", "transformer_2", "vae", "image_encoder", "image_processor"))
         self._pipe: Any = None
         folder, place = components.folder, components.placement
-        files = sorted((folder.path / "tokenizer").iterdir()) + [folder.path / "text_encoder" / "config.json"]
+        files = [*sorted((folder.path / "tokenizer").iterdir()), folder.path / "text_encoder" / "config.json"]
         self._identity = [
             digest([*files, *folder.weight_files("text_encoder")], components.control),
             str(place.dtype_of("text_encoder")),

@@ -32,16 +32,17 @@ def device_lock(
     control: Control,
     *,
     job: str | None = None,
-    folder: Path = FOLDER,
+    folder: Path | None = None,
 ) -> Iterator[None]:
     """Hold the device named by `device_key` (its UUID, or `cpu`) against every other process and thread of the box.
 
     While another holds it, `on_wait` is told once, in a sentence, for whom we wait. `job` is what others are told
-    about us meanwhile.
+    about us meanwhile. `folder` is `WAN_TUI_LOCKS` where that is set: containers that share a card have to share it.
 
     Raises `Cancelled` when `control` is asked to stop during the wait, and RunError `device-lock` when the lock files
     cannot be used.
     """
+    folder = folder or Path(os.environ.get("WAN_TUI_LOCKS") or FOLDER)
     handle = _acquire(device_key, on_wait, control, folder)
     try:
         _write_note(handle, _about_us(job))

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.catalog import Catalog, ModelSpec
-from engine.compat.folder import ModelFolder, family_of, open_folder
+from engine.compat.folder import ModelFolder, check_folder, family_of, open_folder, required_components
 from engine.errors import JobError, ModelError
 from engine.hardware import host_memory
 from engine.job import Inputs, Job, Output
-from engine.library.locate import OnDisk, locate
+from engine.library.locate import locate
 from engine.memory.plan import check_memory
 from engine.pipelines.families import Recipe, recipe
 from engine.video.image import image_size, open_image, size_for_aspect
@@ -52,8 +52,10 @@ def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) 
     folder = open_folder(disk.path) if disk.path and (disk.path / "model_index.json").is_file() else None
     complete = _complete(job, spec, folder, file, output)
     how = recipe(spec.family, job.task)
-    if disk.state != "complete" and not spec.builtin:
-        raise _absent(spec, disk)
+    if folder:
+        _check_whole(folder, how, spec)
+    elif not spec.builtin:
+        raise _absent(spec)
     return Checked(complete, file, spec, folder.path if folder else None, disk.revision, how, reasons)
 
 
@@ -133,17 +135,32 @@ def _check_task(job: Job, spec: ModelSpec, catalog: Catalog) -> None:
     )
 
 
-def _absent(spec: ModelSpec, disk: OnDisk) -> ModelError:
-    where = f" ({disk.path} is not complete)" if disk.state == "partial" else ""
+def _check_whole(folder: ModelFolder, how: Recipe, spec: ModelSpec) -> None:
+    """Raise `ModelError` naming what the folder lacks, and how to get it, or that it holds another kind of model."""
+    if (found := family_of(folder)) != spec.family:
+        raise ModelError(
+            "wrong-family",
+            f"{folder.path} holds a model of the family {found}, and {spec.id} is one of {spec.family}.",
+            suggestions=["Check which model lies there; its own family is in its model_index.json."],
+        )
+    try:
+        check_folder(folder, required_components(folder, how.components), spec.forbidden)
+    except ModelError as error:
+        if error.code != "incomplete-model" or not spec.repo:
+            raise
+        raise ModelError(error.code, error.message, suggestions=[_download(spec)]) from None
+
+
+def _absent(spec: ModelSpec) -> ModelError:
     if not spec.repo:
         return ModelError("model-absent", f"{spec.id} is not at {spec.path}.", suggestions=["Check its path."])
+    return ModelError("model-absent", f"{spec.id} is not on this box.", suggestions=[_download(spec)])
+
+
+def _download(spec: ModelSpec) -> str:
     revision = f" --revision {spec.revision}" if spec.revision else ""
     size = f" ({spec.bytes / 1e9:.0f} GB)" if spec.bytes else ""
-    return ModelError(
-        "model-absent",
-        f"{spec.id} is not on this box{where}.",
-        suggestions=[f"Download it{size}: hf download {spec.repo}{revision}"],
-    )
+    return f"Download it{size}: hf download {spec.repo}{revision}"
 
 
 def _names(specs: Iterable[ModelSpec]) -> str:

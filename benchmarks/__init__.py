@@ -1,0 +1,1 @@
+"""Measurements behind the claims: each beside what it is compared with."""
