@@ -24,7 +24,7 @@ demo: $(INSTALLED)
 	$(BIN)/wan-tui demo
 
 test: $(INSTALLED)
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak" -n auto
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -51,3 +51,5 @@ def tiny_model(tiny_models: Path):  # type: ignore[no-untyped-def]
 
 def pytest_configure() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers on few cores wait for each other, spinning
+        os.environ["OMP_NUM_THREADS"] = "1"

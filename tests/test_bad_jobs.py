@@ -19,8 +19,8 @@ I2V = 'model = "i2v-A14B"\nprompt = "a cat"\n'
 TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "unclosed string": ('prompt = "a cat', ("not valid TOML", "end of document")),
     "unquoted prompt": ("prompt = a cat", ("not valid TOML", "quotes")),
-    "key twice": (GOOD + "steps = 2\nsteps = 3", ("not valid TOML", "line 4")),
-    "nested too deeply": ("prompt = " + "[" * 20000, ("TOML",)),
+    "key twice": (GOOD + "steps = 2\nsteps = 3", ("not valid TOML", "overwrite")),
+    "nested too deeply": ("prompt = " + "[" * 20000, ("nested too deeply",)),
     "no prompt": ('model = "ti2v-5B"', ("prompt is missing",)),
     "misspelt key": (GOOD + "stpes = 20", ("line 3", "stpes", "Did you mean steps?")),
     "key of another table": (GOOD + 'image = "a.png"', ("line 3", "belongs under [inputs]")),
@@ -83,7 +83,7 @@ TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # name: (what inputs.image points to, made by, what the message has to say)
 INPUTS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
-    "missing": (lambda path: None, ("does not exist",)),
+    "missing": (lambda path: None, ("no such file",)),
     "text named png": (lambda path: path.write_text("I am no picture"), ("picture.png",)),
     "empty file": (lambda path: path.touch(), ("picture.png",)),
     "truncated": (lambda path: path.write_bytes(_png(path)[:100]), ("picture.png",)),

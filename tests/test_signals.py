@@ -25,16 +25,8 @@ F_SETPIPE_SZ = 1031
 @pytest.fixture
 def slow_job(tiny_model: TinyModel, tmp_path: Path) -> Path:
     """A run of some 20 seconds on two cores."""
-    return job_file(
-        tmp_path,
-        tiny_model("slow"),
-        "slow.toml",
-        width=192,
-        height=192,
-        frames=33,
-        steps=40,
-        output={"path": "out/clip.mp4"},
-    )
+    size = {"width": 192, "height": 192, "frames": 33, "steps": 40}
+    return job_file(tmp_path, tiny_model("slow"), "slow.toml", **size, output={"path": "out/clip.mp4"})
 
 
 @pytest.fixture
