@@ -11,7 +11,7 @@ help:
 	@echo "make demo   set up, then render a video with the built-in model"
 	@echo "make test   set up, then run the tests (minutes)"
 	@echo "make lint   ruff, mypy and the floor laws"
-	@echo "make bench  measure memory against plain diffusers"
+	@echo "make bench  measure start-up and memory, beside what they are compared with"
 	@echo "make soak   the long proofs: repeats, fuzz, cancels"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -33,10 +33,11 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports --no-logo
 
 bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.memory
 
 soak: $(INSTALLED)
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest -m soak -s
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

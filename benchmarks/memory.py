@@ -107,7 +107,7 @@ def build(folder: Path) -> None:
     from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
     from transformers import UMT5Config, UMT5EncoderModel
 
-    from engine.pipelines.demo import _tokenizer
+    from engine.pipelines.demo import small_tokenizer
 
     def expert(seed: int) -> Any:
         torch.manual_seed(seed)
@@ -115,7 +115,7 @@ def build(folder: Path) -> None:
             num_attention_heads=8, attention_head_dim=128, text_dim=1024, ffn_dim=4096, num_layers=7
         )
 
-    tokenizer = _tokenizer()
+    tokenizer = small_tokenizer()
     config = UMT5Config(
         vocab_size=len(tokenizer), d_model=1024, d_kv=128, d_ff=4096, num_layers=8, num_heads=8, pad_token_id=0,
         eos_token_id=1,

@@ -19,7 +19,7 @@ from diffusers import (
 )
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
-from engine.pipelines.demo import _tokenizer
+from engine.pipelines.demo import small_tokenizer
 
 TEXT_DIM = 32
 KINDS = ("t2v", "t2v-two", "i2v-clip", "i2v-two", "ti2v", "slow")
@@ -89,7 +89,7 @@ def image_encoder() -> CLIPVisionModel:
 
 
 def pipeline(kind: str, **sizes: Any) -> Any:
-    tokenizer = _tokenizer()
+    tokenizer = small_tokenizer()
     parts: dict[str, Any] = {
         "tokenizer": tokenizer,
         "text_encoder": text_encoder(len(tokenizer)),

@@ -14,9 +14,8 @@ from engine.paths import data_dir
 
 SEED = 1
 _WORDS = (
-    "a red circle moving right over a white background",
-    "a blue square bouncing up and down on a gray background",
-    "a green triangle growing slowly, then shrinking, in front of a black wall",
+    "a an the and in on over with of to then while background circle square triangle star red green blue yellow orange "
+    "purple white black gray brown moving bouncing growing shrinking still left right up down slowly fast large small"
 )
 
 
@@ -44,7 +43,7 @@ def _build(folder: Path) -> None:
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
     from transformers import UMT5Config, UMT5EncoderModel
 
-    tokenizer = _tokenizer()
+    tokenizer = small_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         vae = AutoencoderKLWan(base_dim=16, dim_mult=[1, 2, 2, 4], num_res_blocks=1)
@@ -79,23 +78,18 @@ def _build(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def _tokenizer() -> Any:
-    """A small Unigram tokenizer with T5's special tokens, trained on a few words: nothing is downloaded."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+def small_tokenizer() -> Any:
+    """A small Unigram tokenizer with T5's special tokens: a few whole words, and letters for all the rest."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.Unigram())
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    words = [(f"▁{word}", -4.0) for word in _WORDS.split()]
+    letters = [(char, -8.0) for char in ("▁", *map(chr, range(33, 127)))]
+    tokenizer = Tokenizer(models.Unigram([*special, *words, *letters], unk_id=2))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=256,
-        special_tokens=["<pad>", "</s>", "<unk>"],
-        unk_token="<unk>",
-        initial_alphabet=[chr(code) for code in range(33, 127)],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_WORDS, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
     )

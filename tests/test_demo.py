@@ -1,0 +1,32 @@
+"""The built-in model is the same wherever it is made, and two that make it at once do each other no harm."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from engine.compat.folder import check_folder, family_of, open_folder
+from engine.library.digest import file_digest
+from engine.pipelines.demo import make_demo
+from engine.pipelines.families.t2v import BASE
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(f.relative_to(folder)): file_digest(f) for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def test_it_is_made_from_a_seed() -> None:
+    folder = open_folder(make_demo("one"))
+    check_folder(folder, BASE)
+    assert family_of(folder) == "ti2v"
+    assert contents(folder.path) == contents(make_demo("other"))
+    assert sum(f.stat().st_size for f in folder.path.rglob("*") if f.is_file()) < 40e6
+
+
+def test_it_is_made_once(own_home: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(make_demo, ["demo"] * 4))
+    assert len(set(made)) == 1
+    assert [f.name for f in made[0].parent.iterdir()] == ["demo"]
+    before = made[0].stat().st_mtime_ns
+    assert make_demo("demo").stat().st_mtime_ns == before

@@ -1,0 +1,67 @@
+"""A wheel installed alone, in an environment of its own, is the whole program."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
+    subprocess.run(build, check=True, capture_output=True)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+def test_the_wheel_holds_the_program_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"engine", "wan_tui"}
+    assert "engine/_data/models.toml" in names
+    assert "engine/_data/themes/wan-dark.toml" in names
+
+
+def test_it_runs_from_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    python = environment / "bin" / "python"
+    where = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    site = Path(subprocess.run(where, check=True, capture_output=True, text=True).stdout.strip())
+    # The libraries are borrowed as they are (gigabytes otherwise); a path file does not pass on the editable checkout.
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
+    subprocess.run(install, check=True, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+
+    def run(*command: object) -> str:
+        done = subprocess.run([*map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    program = environment / "bin" / "wan-tui"
+    assert run(python, "-c", "import engine; print(engine.__file__)").startswith(str(site))
+    assert "ti2v-5B@2.2.0" in run(program, "models", "list")
+    assert Path(run(program, "demo", "--quiet").strip()).stat().st_size > 1000
+
+
+def test_the_themes_are_themes() -> None:
+    import tomllib
+
+    from textual.color import Color
+    from textual.theme import Theme
+
+    for file in sorted((ROOT / "themes").glob("*.toml")):
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        theme = Theme(**table)
+        assert theme.name == file.stem
+        for key, value in table.items():
+            if key not in ("name", "dark"):
+                Color.parse(value)
