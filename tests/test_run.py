@@ -160,13 +160,42 @@ def test_an_absent_model_is_status_3_and_says_how_to_get_it(tmp_path: Path) -> N
     assert "hf download Wan-AI/Wan2.2-TI2V-5B-Diffusers" in event["suggestions"][0]
 
 
-def test_a_family_that_is_not_built_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "task", "inputs"),
+    [
+        ("flf2v-14B-720P", "first-last", {"image": "a.png", "last_image": "a.png"}),
+        ("i2v-A14B", "first-last", {"image": "a.png", "last_image": "a.png"}),
+        ("t2v-1.3B", "video", {"video": "a.mp4"}),
+        ("vace-1.3B", "vace", {"references": ["a.png"]}),
+        ("animate-14B", "animate", {"image": "a.png", "pose_video": "a.mp4", "face_video": "a.mp4"}),
+        ("s2v-14B", "speech", {"image": "a.png", "audio": "a.mp4"}),
+    ],
+)
+def test_a_family_that_is_not_built_says_so(model: str, task: str, inputs: dict[str, str], tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
-    (tmp_path / "a.wav").touch()
-    file = job_file(tmp_path, "s2v-14B", inputs={"image": "a.png", "audio": "a.wav"})
-    done = wan_tui("--run", file)
+    (tmp_path / "a.mp4").touch()
+    done = wan_tui("--run", job_file(tmp_path, model, inputs=inputs))
     assert done.returncode == 3
-    assert "does not run speech" in done.stderr
+    assert f"does not run {task}" in done.stderr
+    assert done.stderr.count("error:") == 1
+
+
+def test_a_repository_is_answered_with_its_id(tmp_path: Path) -> None:
+    done = wan_tui("--run", job_file(tmp_path, "Wan-AI/Wan2.2-TI2V-5B-Diffusers"))
+    assert done.returncode == 2
+    assert 'Use model = "ti2v-5B@2.2.0"' in done.stderr
+
+
+def test_a_folder_of_another_family_is_not_taken_for_the_model(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "models" / "Wan-AI"
+    root.mkdir(parents=True)
+    (root / "Wan2.1-T2V-1.3B-Diffusers").symlink_to(tiny_model("ti2v"))
+    monkeypatch.setenv("MODELS_ROOT", str(root.parent))
+    done = wan_tui("--run", job_file(tmp_path, "t2v-1.3B"))
+    assert done.returncode == 3
+    assert "family ti2v" in done.stderr
 
 
 def test_an_incomplete_folder_is_named_file_by_file(tiny_model: TinyModel, tmp_path: Path) -> None:

@@ -101,6 +101,17 @@ def test_queued_jobs_are_cancelled_with_the_running_one(slow_job: Path) -> None:
     assert [e["event"] for e in run.told[-2:]] == ["job-cancelled", "job-cancelled"]
 
 
+def test_a_second_run_waits_for_the_device_and_says_for_whom(slow_job: Path, short_job: Path) -> None:
+    first = Running("--run", slow_job)
+    first.until("progress", stage="denoise")
+    second = Running("--run", short_job)
+    warning = second.until("warning", code="waiting-for-device")
+    assert str(first.process.pid) in warning["message"]
+    assert first.told[0]["job"] in warning["message"]
+    first.process.send_signal(signal.SIGINT)
+    assert (first.end(), second.end()) == (130, 0)
+
+
 def test_another_process_cancels(slow_job: Path) -> None:
     run = Running("--run", slow_job)
     run.until("progress", stage="denoise")

@@ -29,6 +29,7 @@ from engine.events import (
 from wan_tui.cli.errors import described, plain
 
 _PLAIN_EVERY_S = 10.0
+_WORTH_TELLING_S = 0.5  # what loads faster is not worth a line
 
 
 class Outlet:
@@ -157,9 +158,9 @@ def _line(event: Event) -> str | None:
             return plain(f"started  {event.job} on {event.device}")
         case PlanMade():
             return plain(f"plan     {event.profile}: " + "; ".join(event.reasons))
-        case Stage(name="load", state="finished"):
+        case Stage(name="load", state="finished") if (event.seconds or 0) >= _WORTH_TELLING_S:
             return plain(f"load     {event.component}, {event.seconds:.1f} s")
-        case Stage(state="finished") if event.name != "write":
+        case Stage(state="finished") if event.name not in ("load", "write"):
             return f"{event.name:<8} {event.seconds:.1f} s"
         case Notice():
             return plain(f"warning: {event.message}")

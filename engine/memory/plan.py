@@ -46,5 +46,5 @@ def check_memory(job: Job) -> None:
 
 def make_plan(job: Job, device: Device, reasons: tuple[str, ...]) -> Plan:
     """The rung for a checked job on `device`."""
-    why = "staged: one component in memory at a time; memory and time are not predicted by this version"
+    why = "one component in memory at a time; memory and time are not predicted yet"
     return Plan("staged", device, None, None, None, None, (*reasons, why))

@@ -67,6 +67,12 @@ def _model(job: Job, file: Path, catalog: Catalog) -> tuple[ModelSpec, tuple[str
         return _choose(job, catalog)
     as_path = file.parent / Path(job.model).expanduser()
     if "/" in job.model or job.model.startswith((".", "~")):
+        if not as_path.exists() and (same := [spec for spec in catalog.models if spec.repo == job.model]):
+            raise JobError(
+                "unknown-model",
+                f"model = {job.model!r} names a repository, where an id or a folder is due.",
+                suggestions=[f'Use model = "{same[0].id}".'],
+            )
         folder = open_folder(as_path.resolve())
         return catalog.folder_spec(family_of(folder), folder.path), ()
     spec, variant = catalog.find(job.model)

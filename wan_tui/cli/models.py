@@ -22,6 +22,7 @@ def command(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, ensure_ascii=False, indent=2))
         return 0
+    print(f"{'MODEL':<22} {'FAMILY':<8} {'STATE':<9} {'SIZE':>9}  PLACE")
     for row in rows:
         where = plain(row["path"]) if row["path"] else ""
         print(f"{row['id']:<22} {row['family']:<8} {row['state']:<9} {size(row['bytes']):>9}  {where}".rstrip())
