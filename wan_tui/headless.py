@@ -11,10 +11,11 @@ from pathlib import Path
 from types import FrameType
 
 from engine.catalog import load_catalog
-from engine.errors import Exit, WanError
+from engine.errors import Exit
 from engine.events import Bus
 from engine.job import Job, expand
 from engine.jobfile import read_job
+from engine.runtime.failure import explain
 from engine.runtime.journal import Journal
 from engine.runtime.prepare import Checked, prepare
 from engine.runtime.worker import Worker, failed
@@ -50,9 +51,10 @@ def run_jobs(asked: Sequence[Asked], args: argparse.Namespace) -> int:
     mailbox = bus.subscribe(printer)
     try:
         status = _run(asked, args, bus, printer, signals)
-    except WanError as error:
-        printer.tell(described(error))
-        status = error.status
+    except Exception as error:  # noqa: BLE001  (named and told)
+        named = explain(error)
+        printer.tell(described(named))
+        status = named.status
     if not mailbox.close(PATIENCE_S):
         os._exit(status)  # nobody reads: a thread is stuck in write() and would hold up the way out
     return status
@@ -78,9 +80,10 @@ def _check_all(asked: Sequence[Asked], output: Path | None, bus: Bus) -> tuple[l
     for one in asked:
         try:
             checked += [prepare(job, one.file, catalog, output) for job in expand(one.read())]
-        except WanError as error:
-            bus.publish(failed(one.file.name, error))
-            ends.append(error.status)
+        except Exception as error:  # noqa: BLE001  (named and told)
+            named = explain(error)
+            bus.publish(failed(one.file.name, named))
+            ends.append(named.status)
     return checked, ends
 
 
@@ -89,9 +92,10 @@ def _dry_run(asked: Checked, bus: Bus) -> Exit:
 
     try:
         rehearse(asked, bus)
-    except WanError as error:
-        bus.publish(failed(asked.file.name, error))
-        return error.status
+    except Exception as error:  # noqa: BLE001  (named and told)
+        named = explain(error)
+        bus.publish(failed(asked.file.name, named))
+        return named.status
     return Exit.DONE
 
 
@@ -102,10 +106,11 @@ def _run_all(checked: Sequence[Checked], bus: Bus, printer: Printer, signals: _S
     for row in journal.recover():
         printer.tell(f"Job {row.id} ({row.model}) was interrupted: its process is gone.")
     worker = Worker(journal, bus)
+    signals.on_stop(worker.cancel_all)
     ids = [worker.submit(job) for job in checked]
+    signals.repeat()
     worker.close()
     worker.start()
-    signals.on_stop(worker.cancel_all)
     while not worker.join(0.2):
         pass
     return [worker.ends[job] for job in ids]
@@ -123,6 +128,11 @@ class _Signals:
 
     def on_stop(self, stop: Callable[[str], None]) -> None:
         self._stop = stop
+
+    def repeat(self) -> None:
+        """Tell once more what was heard meanwhile: jobs may have been accepted since."""
+        if self._asked and self._stop:
+            self._stop(self._asked)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         status = Exit.TERMINATED if number == signal.SIGTERM else Exit.CANCELLED

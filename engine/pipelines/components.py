@@ -85,7 +85,7 @@ class Components:
         if self._module is None:
             return
         self._module = self._name = None
-        gc.collect()  # modules hold themselves in cycles
+        gc.collect()  # a module may hold itself in a cycle, and there is no room to wait for that to be found
         if self.placement.device.type == "cuda":
             torch.cuda.empty_cache()
         _trim_heap()

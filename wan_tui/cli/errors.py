@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable
 
 from engine.errors import Exit, WanError
+from engine.runtime.failure import explain
 
 
 def reported(command: Callable[[], int], *, as_json: bool) -> int:
@@ -18,18 +19,19 @@ def reported(command: Callable[[], int], *, as_json: bool) -> int:
         status = command()
         if sys.stdout:  # None where the caller closed it
             sys.stdout.flush()
-    except WanError as error:
-        if as_json:
-            print(json.dumps(error.as_dict(), ensure_ascii=False))
-        else:
-            print(described(error), file=sys.stderr)
-        return error.status
     except BrokenPipeError:
         # The reader has gone (| head): what is left to say goes nowhere, and that is no failure.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
     except KeyboardInterrupt:
         return Exit.CANCELLED
+    except Exception as error:  # noqa: BLE001  (named and told)
+        named = explain(error)
+        if as_json:
+            print(json.dumps(named.as_dict(), ensure_ascii=False))
+        else:
+            print(described(named), file=sys.stderr)
+        return named.status
     return status
 
 
