@@ -193,6 +193,15 @@ def test_closed_descriptors_change_nothing(short_job: Path) -> None:
     assert Journal().rows()[0].state == State.FINISHED
 
 
+def test_no_file_of_ours_takes_the_number_of_a_closed_descriptor(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    places = "' '.join(os.readlink(f'/proc/self/fd/{n}') for n in (0, 1, 2))"
+    code = f"import os, pathlib, wan_tui.cli; wan_tui.cli.main(['models', 'list']); pathlib.Path('{seen}').write_text({places})"
+    command = f'{PROGRAM[0]} -c "{code}" <&- >&- 2>&-'
+    assert subprocess.run(["bash", "-c", command], env=environment()).returncode == 0
+    assert seen.read_text().split() == ["/dev/null"] * 3
+
+
 def test_a_stalled_stdout_changes_nothing(short_job: Path) -> None:
     reading, writing = os.pipe()
     fcntl.fcntl(writing, F_SETPIPE_SZ, 4096)
