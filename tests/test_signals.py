@@ -196,7 +196,8 @@ def test_closed_descriptors_change_nothing(short_job: Path) -> None:
 def test_no_file_of_ours_takes_the_number_of_a_closed_descriptor(tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     places = "' '.join(os.readlink(f'/proc/self/fd/{n}') for n in (0, 1, 2))"
-    code = f"import os, pathlib, wan_tui.cli; wan_tui.cli.main(['models', 'list']); pathlib.Path('{seen}').write_text({places})"
+    code = "import os, pathlib, wan_tui.cli; wan_tui.cli.main(['models', 'list']); "
+    code += f"pathlib.Path('{seen}').write_text({places})"
     command = f'{PROGRAM[0]} -c "{code}" <&- >&- 2>&-'
     assert subprocess.run(["bash", "-c", command], env=environment()).returncode == 0
     assert seen.read_text().split() == ["/dev/null"] * 3
