@@ -59,6 +59,7 @@ TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "count past the last seed": (GOOD + "seed = 9223372036854775807\ncount = 2", ("count", "2^63-1")),
     "fps zero": (GOOD + "fps = 0", ("fps",)),
     "strength without video": (GOOD + "strength = 0.5", ("strength", "does not use it")),
+    "device not here": (GOOD + 'device = "cuda:77"', ("cuda:77", "not on this box", "auto")),
     "device unknown": (GOOD + 'device = "gpu0"', ("device", "cuda:1")),
     "profile unknown": (GOOD + '[memory]\nprofile = "stagged"', ("profile", "'staged'")),
     "vram without unit": (GOOD + "[memory]\nvram_limit = 12", ("vram_limit", "12GiB")),

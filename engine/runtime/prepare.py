@@ -1,6 +1,7 @@
 """Asked → checked: a job with every value filled in from its model, or one message why not.
 
-No torch here: a bad job is refused in milliseconds, and before anything is written.
+A bad job is refused in milliseconds and before anything is written. Torch is loaded only to find a GPU asked for by
+name.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from engine.catalog import Catalog, ModelSpec
 from engine.compat.folder import ModelFolder, check_folder, family_of, open_folder, required_components
 from engine.errors import JobError, ModelError
-from engine.hardware import host_memory
+from engine.hardware import choose_device, host_memory
 from engine.job import Inputs, Job, Output
 from engine.library.locate import locate
 from engine.memory.plan import check_memory
@@ -46,6 +47,8 @@ def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) 
     Raises `JobError` (status 2) when the job is wrong, `ModelError` (3) when the model is absent or cannot do it.
     """
     check_memory(job)
+    if job.device not in ("auto", "cpu"):
+        choose_device(job.device)
     spec, reasons = _model(job, file, catalog)
     _check_task(job, spec, catalog)
     disk = locate(spec)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
+from pathlib import Path
 
 from engine.runtime.journal import Journal
 from wan_tui.cli.errors import plain
@@ -29,10 +31,13 @@ def _list(journal: Journal, limit: int, *, as_json: bool) -> int:
         print(json.dumps([row.as_dict() for row in rows], ensure_ascii=False, indent=2))
         return 0
     if not rows:
-        print("No jobs yet.")
+        print("No jobs yet.", file=sys.stderr)
+        return 0
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(f"{'JOB':<20} {'STATE':<11} {'MODEL':<18} PROMPT")
     for row in rows:
         prompt = " ".join(row.prompt.split())
-        print(plain(f"{row.id}  {row.state:<11} {row.model:<22} {prompt[:40]:<40}  {row.output or ''}".rstrip()))
+        print(plain(f"{row.id:<20} {row.state:<11} {Path(row.model).name:<18} {prompt}")[:width])
     return 0
 
 
