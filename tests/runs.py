@@ -67,18 +67,25 @@ class Running:
         )
         self.told: list[dict[str, Any]] = []
 
+    def next(self) -> dict[str, Any]:
+        """The next event; AssertionError when the run has ended."""
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, f"the run has ended; told: {self.told[-3:]}, {self.process.communicate()[1]}"
+        self.told.append(json.loads(line))
+        return self.told[-1]
+
     def until(self, event: str, **fields: Any) -> dict[str, Any]:
         """Read until an event of this kind and with these fields; AssertionError when the run ends before."""
-        assert self.process.stdout
-        for line in self.process.stdout:
-            told = json.loads(line)
-            self.told.append(told)
+        while True:
+            told = self.next()
             if told["event"] == event and all(told.get(name) == value for name, value in fields.items()):
-                return dict(told)
-        raise AssertionError(f"no {event} {fields}; told: {self.told[-3:]}, {self.process.communicate()[1]}")
+                return told
 
     def end(self) -> int:
         """Read the rest and return the exit status."""
-        rest, self.errors = self.process.communicate(timeout=120)
-        self.told += events(rest)
-        return self.process.returncode
+        assert self.process.stdout
+        assert self.process.stderr
+        self.told += events(self.process.stdout.read())  # communicate() would lose what is buffered here
+        self.errors = self.process.stderr.read()
+        return self.process.wait(timeout=120)

@@ -55,8 +55,7 @@ def run_jobs(asked: Sequence[Asked], args: argparse.Namespace) -> int:
         named = explain(error)
         printer.tell(described(named))
         status = named.status
-    if not mailbox.close(PATIENCE_S):
-        os._exit(status)  # nobody reads: a thread is stuck in write() and would hold up the way out
+    mailbox.close(PATIENCE_S)
     return status
 
 
