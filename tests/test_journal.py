@@ -342,14 +342,13 @@ def test_many_processes_and_threads_write_at_once_from_the_first_moment(
 
 def test_an_id_is_never_given_twice(journal: Journal) -> None:
     accept(journal)
-    begin = datetime.now(UTC) + timedelta(seconds=0.3)
-    ticks = [begin + timedelta(seconds=n / 65536) for n in range(13000)]
-    taken = [f"{t:%Y%m%d-%H%M%S}-{t.microsecond * 65536 // 1_000_000:04x}" for t in ticks]
+    begin = (datetime.now(UTC) + timedelta(seconds=1.5)).replace(microsecond=0)
+    taken = [f"{begin:%Y%m%d-%H%M%S}-{n:04x}" for n in range(20000)]  # the first 0.3 of that second
     with Database(journal.path, [""]).writing() as db:
         columns = ", ".join(row["name"] for row in db.execute("PRAGMA table_info(jobs)") if row["name"] != "id")
         copy = f"INSERT OR IGNORE INTO jobs SELECT ?, {columns} FROM (SELECT * FROM jobs LIMIT 1)"
         db.executemany(copy, [(job_id,) for job_id in taken])
-    time.sleep(max(0.0, (ticks[3000] - datetime.now(UTC)).total_seconds()))
+    time.sleep(max(0.0, (begin - datetime.now(UTC)).total_seconds() + 0.05))
     assert accept(journal) > taken[-1]
 
 

@@ -21,16 +21,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is escaped, not a crash
             stream.reconfigure(errors="backslashreplace")
     parser = _parser()
-    args = parser.parse_args(argv)
+    try:
+        args = parser.parse_args(argv)
+    finally:
+        _flush()  # --help and --version leave from there
     if args.run:
         return int(importlib.import_module("wan_tui.headless").run_files(args))
     if args.verb is None:
         parser.print_help()
+        _flush()
         return 0
     from wan_tui.cli.errors import reported
 
     verb = importlib.import_module(f"wan_tui.cli.{args.verb}")
-    return int(reported(lambda: verb.command(args), as_json=getattr(args, "json", False)))
+    status = reported(lambda: verb.command(args), as_json=getattr(args, "json", False))
+    _flush()
+    return int(status)
 
 
 def _hold_standard_descriptors() -> None:
@@ -40,6 +46,15 @@ def _hold_standard_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+
+
+def _flush() -> None:
+    """Say what was printed. A reader that has gone (`| head`) is no failure: what is left goes nowhere."""
+    try:
+        if sys.stdout:  # None where the caller closed it
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -16,13 +15,9 @@ from engine.runtime.failure import explain
 def reported(command: Callable[[], int], *, as_json: bool) -> int:
     """Run a command; its failure becomes a message and its exit status."""
     try:
-        status = command()
-        if sys.stdout:  # None where the caller closed it
-            sys.stdout.flush()
+        return command()
     except BrokenPipeError:
-        # The reader has gone (| head): what is left to say goes nowhere, and that is no failure.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.DONE
+        return Exit.DONE  # the reader has gone (| head)
     except KeyboardInterrupt:
         return Exit.CANCELLED
     except Exception as error:  # noqa: BLE001  (named and told)
@@ -32,7 +27,6 @@ def reported(command: Callable[[], int], *, as_json: bool) -> int:
         else:
             print(described(named), file=sys.stderr)
         return named.status
-    return status
 
 
 def described(error: WanError) -> str:
