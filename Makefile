@@ -24,7 +24,7 @@ demo: $(INSTALLED)
 	$(BIN)/wan-tui demo
 
 test: $(INSTALLED)
-	$(BIN)/pytest -m "not soak" -n auto
+	$(BIN)/pytest -m "not soak" -n auto --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

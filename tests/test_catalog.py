@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -556,11 +554,3 @@ class TestCost:
         )
         loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         assert not {"torch", "diffusers", "transformers", "textual", "numpy"} & set(re.findall(r"\w+", loaded))
-
-    def test_loads_at_once(self) -> None:
-        best = math.inf
-        for _ in range(10):  # the best of many: others use the processor too
-            begun = time.perf_counter()
-            load_catalog()
-            best = min(best, time.perf_counter() - begun)
-        assert best < 0.030

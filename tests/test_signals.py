@@ -57,8 +57,10 @@ def test_a_signal_cancels_cleanly(number: int, status: int, reason: str, slow_jo
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_cancel_at_a_random_moment(seed: int, slow_job: Path) -> None:
-    cancel_at_a_random_moment(slow_job, random.Random(seed))
+def test_cancel_at_a_random_moment(seed: int, tiny_model: TinyModel, tmp_path: Path) -> None:
+    size = {"width": 128, "height": 128, "frames": 17, "steps": 40}
+    job = job_file(tmp_path, tiny_model("slow"), **size, output={"path": "out/clip.mp4"})
+    cancel_at_a_random_moment(job, random.Random(seed))
 
 
 @pytest.mark.soak
