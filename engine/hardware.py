@@ -84,7 +84,7 @@ def cuda_devices() -> list[Device]:
     import torch
 
     cards = []
-    for index in range(torch.cuda.device_count()):
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
         uuid = _uuid(getattr(properties, "uuid", index))
         free, total = _nvml_memory(uuid) or torch.cuda.mem_get_info(index)

@@ -67,7 +67,11 @@ def text(limit: int, *, lines: bool = False) -> Rule:
     def rule(value: Any, folder: Path) -> str:
         if not isinstance(value, str):
             raise Refused(f"must be a text in quotes, not {_kind(value)}")
-        if (size := len(value.encode())) > limit:
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError:
+            raise Refused("is not valid UTF-8") from None
+        if size > limit:
             raise Refused(f"is {size} bytes long; at most {limit} are taken")
         for char in value:
             if (ord(char) < 32 or 127 <= ord(char) < 160) and not (lines and char in "\n\t"):

@@ -156,6 +156,19 @@ def test_bad_job_file(name: str, make: Callable[[Path], object], folder: Path, o
     refused(folder, folder / "job.toml", ("job.toml",), own_home)
 
 
+def test_a_path_that_is_not_utf_8(folder: Path, own_home: Path, tiny_model: Callable[[str], Path]) -> None:
+    odd = folder / os.fsdecode(b"d\xff")
+    odd.mkdir()
+    picture = (folder / "good.png").rename(odd / os.fsdecode(b"caf\xe9.png"))
+    done = wan_tui("demo", "--image", picture, cwd=folder)
+    assert done.returncode == 2
+    assert "not valid UTF-8" in done.stderr
+    done = wan_tui("--run", job_file(odd, tiny_model("t2v")), "--output", folder)
+    assert done.returncode == 2
+    assert "not valid UTF-8" in done.stderr
+    assert not list(own_home.rglob("*.sqlite3"))
+
+
 def test_output_below_a_file(folder: Path, own_home: Path) -> None:
     (folder / "outputs").write_text("in the way")
     file = folder / "job.toml"

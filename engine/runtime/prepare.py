@@ -54,6 +54,7 @@ def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) 
     disk = locate(spec)
     folder = open_folder(disk.path) if disk.path and (disk.path / "model_index.json").is_file() else None
     complete = _complete(job, spec, folder, file, output)
+    _check_text(complete, file)
     how = recipe(spec.family, job.task)
     if folder:
         _check_whole(folder, how, spec)
@@ -142,6 +143,18 @@ def _check_task(job: Job, spec: ModelSpec, catalog: Catalog) -> None:
         f"{spec.id} does not do what the inputs ask for ({given}: {job.task}); it does {', '.join(spec.tasks)}.",
         suggestions=[f"Models that do {job.task}: {_names(able)}."],
     )
+
+
+def _check_text(job: Job, file: Path) -> None:
+    """Sidecar and journal are UTF-8: a path that is not would fail them after hours of work."""
+    try:
+        f"{file}\n{job.toml()}".encode()
+    except UnicodeEncodeError:
+        raise JobError(
+            "bad-path",
+            "The job file, an input or the model lies at a path that is not valid UTF-8.",
+            suggestions=["Rename that file or folder."],
+        ) from None
 
 
 def _check_whole(folder: ModelFolder, how: Recipe, spec: ModelSpec) -> None:
