@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 from diffusers.configuration_utils import FrozenDict
+from safetensors import SafetensorError
 from torch import nn
 
 from engine.compat.folder import WEIGHTLESS, ModelFolder
 from engine.control import Control
+from engine.errors import ModelError
 from engine.voice import Voice
 
 HALF_ON_GPU = ("text_encoder", "transformer", "transformer_2")
@@ -42,7 +44,10 @@ class Placement:
 def place(device: str) -> Placement:
     """bf16 on GPUs that compute in it natively, fp32 everywhere else."""
     target = torch.device(device)
-    half = target.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    # Asked of this very card; torch.cuda.is_bf16_supported() looks at the current one. bf16 came with Ampere.
+    half = target.type == "cuda" and (
+        torch.version.hip is not None or torch.cuda.get_device_properties(target).major >= 8
+    )
     return Placement(target, torch.bfloat16 if half else torch.float32)
 
 
@@ -82,8 +87,6 @@ class Components:
 
     def release(self) -> None:
         """Free the weights in memory and give their pages back."""
-        if self._module is None:
-            return
         self._module = self._name = None
         gc.collect()  # a module may hold itself in a cycle, and there is no room to wait for that to be found
         if self.placement.device.type == "cuda":
@@ -98,14 +101,30 @@ class Components:
         library = "transformers" if name in _FROM_TRANSFORMERS else "diffusers"
         return getattr(importlib.import_module(library), wanted)
 
+    def _bad_weights(self, name: str, cause: str) -> ModelError:
+        return ModelError(
+            "bad-weights",
+            f"The weights of {name} in {self.folder.path} cannot be used.",
+            cause=cause,
+            suggestions=["Download this component again."],
+        )
+
     def _load(self, name: str) -> nn.Module:
         # dtype= keeps the modules diffusers wants in fp32 as they are; a later .to(dtype) would not.
-        module: nn.Module = self.kind(name).from_pretrained(
-            self.folder.path / name,
-            dtype=self.placement.dtype_of(name),
-            use_safetensors=True,
-            local_files_only=True,
-        )
+        try:
+            module, info = self.kind(name).from_pretrained(
+                self.folder.path / name,
+                dtype=self.placement.dtype_of(name),
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except (OSError, SafetensorError, ValueError, NotImplementedError) as error:
+            raise self._bad_weights(name, str(error).splitlines()[0][:300]) from error
+        # What a file lacks would be filled with random numbers, and the video be wrong without a word.
+        lacking = [*info["missing_keys"], *map(str, info["mismatched_keys"])]
+        if lacking:
+            raise self._bad_weights(name, f"{len(lacking)} tensors are missing or misshapen, among them {lacking[0]}")
         module = module.eval().requires_grad_(False).to(self.placement.device)
         _watch(module, self.control)
         return module

@@ -8,11 +8,14 @@ import platform
 import sys
 import time
 import traceback
-from importlib.metadata import version
 from pathlib import Path
 
 from engine.errors import FitError, RunError, WanError
 from engine.paths import state_dir, write_atomic
+from engine.runtime.record import versions
+
+# What torch's CPU allocator, the CUDA driver and cuBLAS say when they have none left.
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 log = logging.getLogger("wan_tui")
 
@@ -28,24 +31,24 @@ def explain(error: Exception) -> WanError:
             cause=_first_line(error),
             suggestions=["Ask for fewer frames or a smaller size.", "Close other programs that use the device."],
         )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError("disk-full", "The disk is full.", cause=str(error), suggestions=["Free some space."])
     report = _report(error)
     return RunError(
         "internal-error",
         f"The job failed in a way this program does not know ({type(error).__name__}).",
         cause=_first_line(error),
-        suggestions=[f"A report is in {report}; please file it as a bug."],
+        suggestions=[f"A report is in {report}; please file it as a bug." if report else "Please file it as a bug."],
     )
 
 
 def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's CPU allocator
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def _first_line(error: Exception) -> str:
@@ -53,13 +56,14 @@ def _first_line(error: Exception) -> str:
     return lines[0][:500] if lines else type(error).__name__
 
 
-def _report(error: Exception) -> Path:
-    """Write the traceback, without local variables: they hold prompts and paths."""
-    packages = ("wan-tui", "torch", "diffusers", "transformers")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    text = f"{versions}, Python {platform.python_version()}, {platform.platform()}\n\n"
+def _report(error: Exception) -> Path | None:
+    """Write the traceback, without local variables: they hold prompts and paths. None where that is not possible."""
+    text = ", ".join(f"{name} {found}" for name, found in versions().items()) + f", {platform.platform()}\n\n"
     text += "".join(traceback.format_exception(error))
-    report = state_dir() / time.strftime("crash-%Y%m%d-%H%M%S.txt")
-    write_atomic(report, text.encode())
+    try:
+        report = state_dir() / time.strftime("crash-%Y%m%d-%H%M%S.txt")
+        write_atomic(report, text.encode(errors="backslashreplace"))
+    except OSError:
+        return None
     log.error("a job failed unexpectedly; report in %s", report)
     return report

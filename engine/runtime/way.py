@@ -6,6 +6,7 @@ Torch is loaded here and not before.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from engine.memory.plan import Plan, make_plan
 from engine.runtime.heavy import load_libraries
 from engine.runtime.locks import device_lock
 from engine.runtime.prepare import Checked
-from engine.runtime.record import sidecar
+from engine.runtime.record import input_digests, sidecar
 from engine.video.write import open_writer
 from engine.voice import Voice
 
@@ -98,6 +99,7 @@ def _stages(job: Traveller, plan: Plan, voice: Voice) -> Path:
     if asked.spec.builtin and asked.spec.note:
         voice.warn("model-note", asked.spec.note)
     say_plan(voice, plan)
+    inputs = input_digests(request)
     placement = place(plan.device.torch_name)
     limit_memory(plan, request.memory.vram_limit)
     components = Components(folder, placement, job.control, voice)
@@ -107,12 +109,23 @@ def _stages(job: Traveller, plan: Plan, voice: Voice) -> Path:
         embeddings = encode_prompts(components, asked.recipe.pipeline, request.prompt, negative)
         latents = denoise(components, asked.recipe, request, embeddings)
         voice.leave()
-        text = sidecar(asked, plan, started, voice.seconds, str(placement.dtype).removeprefix("torch."))
+        dtype = str(placement.dtype).removeprefix("torch.")
+        text = sidecar(asked, plan, started, inputs, voice.seconds, dtype)
         output = _decode_and_write(job, components, latents, text)
+    except BaseException as error:
+        _forget_frames(error)
+        raise
     finally:
         components.release()
     voice.leave()
     return output
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Drop what the frames of a failure hold: weights on their way up would still be there for the next job."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def say_plan(voice: Voice, plan: Plan) -> None:
@@ -153,7 +166,7 @@ def _decode_and_write(job: Traveller, components: Components, latents: torch.Ten
     try:
         return _write(job, components, latents, text, path)
     except RunError as error:
-        if error.code != "encoding-failed" or not path.suffix:
+        if error.code not in ("encoding-failed", "ffmpeg-missing") or not path.suffix:
             raise
         folder = path.with_suffix("")
         components.voice.warn(

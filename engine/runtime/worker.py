@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -123,17 +124,18 @@ class Worker:
         """A journal that cannot be written costs its entry, not the video."""
         try:
             write()
-        except WanError as error:
-            log.warning("journal: %s (%s)", error.message, error.cause)
-            self._bus.publish(Notice(job=job_id, code=error.code, message=error.message))
+        except (WanError, OSError, sqlite3.Error) as error:
+            log.warning("journal: %s", error)
+            code = error.code if isinstance(error, WanError) else "journal-unavailable"
+            self._bus.publish(Notice(job=job_id, code=code, message=str(error)))
 
     def _watch(self) -> None:
         """Pass on the cancels that other processes ask for."""
         while not self.join(_POLL_S):
             try:
                 requests = self._journal.cancel_requests()
-            except WanError as error:
-                log.warning("journal: %s", error.message)
+            except (WanError, OSError, sqlite3.Error) as error:
+                log.warning("journal: %s", error)
                 continue
             for job_id, reason in requests.items():
                 self.cancel(job_id, reason)
