@@ -104,6 +104,8 @@ class Job:
         import tomli_w  # only a finished run writes TOML
 
         table = _plain(self)
+        if self.memory.vram_limit:
+            table["memory"]["vram_limit"] = f"{self.memory.vram_limit}B"
         if recorded:
             table["recorded"] = _plain(recorded)
         return tomli_w.dumps(table)

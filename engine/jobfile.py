@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 import stat
 import tomllib
@@ -52,7 +53,7 @@ def number(low: float, high: float, *, above: bool = False) -> Rule:
     def rule(value: Any, folder: Path) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Refused(f"must be a number, not {_kind(value)}")
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise Refused("must be a finite number")
         if above and value <= low:
             raise Refused(f"must be greater than {low:g}, at most {high:g}")
@@ -116,10 +117,10 @@ def nearest_frames(count: int) -> int:
 
 
 def path(value: Any, folder: Path) -> Path:
-    name = text(4096)(value, folder)
+    name: str = text(4096)(value, folder)
     if not name.strip():
         raise Refused("is empty")
-    return folder / Path(name).expanduser()
+    return folder / os.path.expanduser(name)  # an unknown ~user stays as it is
 
 
 def paths(value: Any, folder: Path) -> tuple[Path, ...]:
@@ -133,7 +134,7 @@ _UNITS = {"b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "kb": 
 
 def size_in_bytes(value: Any, folder: Path) -> int:
     """`"12GiB"` (or MiB, GB, MB, …) in bytes."""
-    match = re.fullmatch(r"\s*(\d{1,7}(?:\.\d{1,6})?)\s*([KMGT]?i?B)\s*", str(value), re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,16}(?:\.\d{1,6})?)\s*([KMGT]?i?B)\s*", str(value), re.IGNORECASE)
     if isinstance(value, bool | list | dict) or not match or match[2].lower() not in _UNITS:
         raise Refused('must be a size with its unit, such as "12GiB"')
     size = int(float(match[1]) * _UNITS[match[2].lower()])
@@ -205,6 +206,8 @@ def read_job(file: Path, overrides: Sequence[str] = ()) -> Job:
         table = tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
         raise JobError("bad-toml", f"{file} is not valid TOML: {error}.", suggestions=_toml_hints(source)) from None
+    except ValueError:  # a number of thousands of digits
+        raise JobError("bad-toml", f"{file} holds a number with too many digits.") from None
     except RecursionError:
         raise JobError("bad-toml", f"{file} is nested too deeply to be a job file.") from None
     for override in overrides:
@@ -278,7 +281,7 @@ def _override_value(names: list[str], raw: str) -> Any:
         return raw
     try:
         parsed = tomllib.loads(f"v = {raw}")
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return raw
     return parsed["v"] if set(parsed) == {"v"} else raw
 

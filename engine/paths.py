@@ -37,9 +37,14 @@ def cache_dir() -> Path:
     return _private(platformdirs.user_cache_dir(_APP))
 
 
+def data_place() -> Path:
+    """Where the program keeps what it made for the user, the demo model; it need not be there yet."""
+    return Path(platformdirs.user_data_dir(_APP))
+
+
 def data_dir() -> Path:
-    """What the program made for the user: the demo model."""
-    return _private(platformdirs.user_data_dir(_APP))
+    """The same, made when absent."""
+    return _private(str(data_place()))
 
 
 def log_file() -> Path:
@@ -49,7 +54,7 @@ def log_file() -> Path:
 def models_root() -> Path | None:
     """The folder named by `MODELS_ROOT`, or None when models live in the Hugging Face cache alone."""
     value = os.environ.get("MODELS_ROOT")
-    return Path(value).expanduser() if value else None
+    return Path(os.path.expanduser(value)) if value else None
 
 
 def hub_cache() -> Path:

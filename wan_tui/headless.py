@@ -19,7 +19,7 @@ from engine.runtime.failure import explain
 from engine.runtime.journal import Journal
 from engine.runtime.prepare import Checked, prepare
 from engine.runtime.worker import Worker, failed
-from wan_tui.cli.errors import described, log_to_file
+from wan_tui.cli.errors import log_to_file
 from wan_tui.printing import Printer, printer_for
 
 PATIENCE_S = 10.0  # how long a reader that takes nothing is waited for at the end
@@ -39,7 +39,16 @@ def run_files(args: argparse.Namespace) -> int:
     def reader(file: Path) -> Callable[[], Job]:
         return lambda: read_job(file, args.set)
 
-    return run_jobs([Asked(Path(name).absolute(), reader(Path(name).absolute())) for name in args.run], args)
+    files = [Path(os.path.abspath(name)) if _here() else Path(name) for name in args.run]
+    return run_jobs([Asked(file, reader(file)) for file in files], args)
+
+
+def _here() -> bool:
+    """Whether the working folder still exists."""
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
 
 
 def run_jobs(asked: Sequence[Asked], args: argparse.Namespace) -> int:
@@ -53,7 +62,8 @@ def run_jobs(asked: Sequence[Asked], args: argparse.Namespace) -> int:
         status = _run(asked, args, bus, printer, signals)
     except Exception as error:  # noqa: BLE001  (named and told)
         named = explain(error)
-        printer.tell(described(named))
+        for one in asked:
+            bus.publish(failed(one.file.name, named))
         status = named.status
     mailbox.close(PATIENCE_S)
     return status
@@ -64,6 +74,8 @@ def _run(asked: Sequence[Asked], args: argparse.Namespace, bus: Bus, printer: Pr
     checked, ends = _check_all(asked, output, bus)
     if Exit.USAGE in ends:
         return Exit.USAGE
+    if Exit.FAILED in ends:  # a fault of ours in reading one: nothing runs on half an answer
+        return Exit.FAILED
     if getattr(args, "dry_run", False):
         ends += [_dry_run(job, bus) for job in checked]
     elif checked:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import sys
 import time
@@ -43,6 +44,8 @@ class Outlet:
         while data and self._descriptor is not None:
             try:
                 data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:  # somebody made it non-blocking: wait as a blocking one would
+                select.select([], [self._descriptor], [])
             except OSError:  # closed, hung up or full
                 self._descriptor = None
 
@@ -59,7 +62,7 @@ def printer_for(*, as_json: bool, quiet: bool) -> Printer:
         return JsonLines()
     if quiet:
         return Lines(quiet=True)
-    return Bar() if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else Lines()
+    return Bar() if os.isatty(2) and os.environ.get("TERM") != "dumb" else Lines()
 
 
 class JsonLines:
@@ -69,7 +72,7 @@ class JsonLines:
         self._out, self._err = Outlet(1), Outlet(2)
 
     def __call__(self, event: Event) -> None:
-        self._out.write(json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False) + "\n")
+        self._out.write(json.dumps(event.as_dict(), allow_nan=False) + "\n")
 
     def tell(self, text: str) -> None:
         self._err.write(text + "\n")
@@ -108,7 +111,7 @@ class Bar(Lines):
 
     def __init__(self) -> None:
         super().__init__()
-        full = (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"
+        full = (getattr(sys.stderr, "encoding", None) or "").lower().replace("-", "") == "utf8"
         self._cells = ("━", "╸", "─") if full else ("=", ">", "-")
         self._drawn = False
 

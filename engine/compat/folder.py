@@ -16,7 +16,7 @@ LOADABLE = {
     "tokenizer": {"T5TokenizerFast", "T5Tokenizer", "PreTrainedTokenizerFast", "TokenizersBackend"},
     "text_encoder": {"UMT5EncoderModel"},
     "image_encoder": {"CLIPVisionModel", "CLIPVisionModelWithProjection"},
-    "image_processor": {"CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"},
+    "image_processor": {"CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPProcessor"},
     "transformer": {"WanTransformer3DModel", "WanVACETransformer3DModel", "WanAnimateTransformer3DModel"},
     "transformer_2": {"WanTransformer3DModel", "WanVACETransformer3DModel"},
     "vae": {"AutoencoderKLWan"},
@@ -26,6 +26,9 @@ LOADABLE = {
         "DPMSolverMultistepScheduler",
     },
 }
+# The files of an unsharded component; variants such as *.fp16.safetensors are not what is loaded.
+_WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+_HEADER_BYTES = 100_000_000  # what the format allows
 WEIGHTLESS = ("scheduler", "tokenizer", "image_processor")
 
 
@@ -43,7 +46,9 @@ class ModelFolder:
     @property
     def boundary_ratio(self) -> float | None:
         value = self.index.get("boundary_ratio")
-        return float(value) if isinstance(value, int | float) else None
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise _bad(self.path / "model_index.json", "has no number as boundary_ratio")
+        return None if value is None else float(value)
 
     @property
     def expand_timesteps(self) -> bool:
@@ -70,21 +75,29 @@ class ModelFolder:
         """The safetensors files of a component, those its index names included even when they are missing."""
         folder = self.path / component
         for index in sorted(folder.glob("*.safetensors.index.json")):
-            names = set(read_json(index).get("weight_map", {}).values())
-            return [folder / name for name in sorted(map(str, names)) if Path(name).name == name]
-        return sorted(folder.glob("*.safetensors"))
+            shards = read_json(index).get("weight_map")
+            if not isinstance(shards, dict) or not shards:
+                raise _bad(index, "names no shards")
+            names = sorted(set(map(str, shards.values())))
+            return [folder / name for name in names if Path(name).name == name]
+        return [folder / name for name in _WEIGHTS if (folder / name).is_file()]
 
     @property
     def spatial_factor(self) -> int:
         """Pixels a latent along each side (8 for VAE 2.1, 16 for VAE 2.2)."""
-        return int(self.config("vae").get("scale_factor_spatial") or 8)
+        value = self.config("vae").get("scale_factor_spatial") or 8
+        if not isinstance(value, int):
+            raise _bad(self.path / "vae" / "config.json", "has no whole number as scale_factor_spatial")
+        return value
 
     @property
     def grid(self) -> int:
         """What width and height are multiples of: the VAE's factor times the transformer's patch."""
         expert = "transformer" if "transformer" in self.components else "transformer_2"
-        patch = self.config(expert).get("patch_size") or (1, 2, 2)
-        return self.spatial_factor * int(patch[1])
+        patch = self.config(expert).get("patch_size", [1, 2, 2])
+        if not (isinstance(patch, list) and len(patch) == 3 and all(type(n) is int and n > 0 for n in patch)):
+            raise _bad(self.path / expert / "config.json", "has no three whole numbers as patch_size")
+        return int(self.spatial_factor * patch[1])
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -101,6 +114,25 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError("bad-model-file", f"{file} holds no JSON object.")
     return value
+
+
+def _bad(file: Path, problem: str) -> ModelError:
+    return ModelError("bad-model-file", f"{file} {problem}.", suggestions=["Download this file again."])
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a safetensors file is as long as its own header says: a broken download is not."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 2 <= length <= min(size - 8, _HEADER_BYTES):
+                return False
+            header = json.loads(stream.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return False
+    return size == 8 + length + max(ends, default=0)
 
 
 def open_folder(path: Path) -> ModelFolder:
@@ -177,6 +209,8 @@ def check_folder(folder: ModelFolder, required: tuple[str, ...], forbidden: tupl
             continue
         files = folder.weight_files(name)
         missing += [str(f.relative_to(folder.path)) for f in files if not f.is_file()]
+        cut = [f for f in files if f.is_file() and not is_whole(f)]
+        missing += [f"the whole of {f.relative_to(folder.path)} (it is cut short or damaged)" for f in cut]
         missing += [f"{name}/config.json"] if not folder.config(name) else []
         missing += [f"{name}/*.safetensors"] if not files else []
     if missing:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from engine.control import Control
 from engine.paths import cache_dir, write_atomic
 
 _CHUNK = 8 << 20
+_STORE = "digests.json"
 _KEPT = 10_000  # remembered files
 
 
 def digest(files: Iterable[Path], control: Control) -> str:
     """One SHA-256 over the names and contents of `files`, in order. Raises `Cancelled` between chunks."""
-    store = cache_dir() / "digests.json"
-    known = _read(store)
+    known = _read()
     fresh: dict[str, str] = {}
     total = hashlib.sha256()
     for file in files:
@@ -27,8 +28,9 @@ def digest(files: Iterable[Path], control: Control) -> str:
             fresh[key] = file_digest(file, control)
         total.update(f"{file.name} {fresh.get(key) or known[key]}\n".encode())
     if fresh:
-        kept = list({**_read(store), **fresh}.items())[-_KEPT:]
-        write_atomic(store, json.dumps(dict(kept)).encode())
+        kept = list({**_read(), **fresh}.items())[-_KEPT:]
+        with suppress(OSError):  # what cannot be remembered is counted again
+            write_atomic(cache_dir() / _STORE, json.dumps(dict(kept)).encode())
     return total.hexdigest()
 
 
@@ -44,9 +46,9 @@ def file_digest(file: Path, control: Control | None = None) -> str:
     return sha.hexdigest()
 
 
-def _read(store: Path) -> dict[str, str]:
+def _read() -> dict[str, str]:
     try:
-        value = json.loads(store.read_bytes())
+        value = json.loads((cache_dir() / _STORE).read_bytes())
     except (OSError, ValueError):
         return {}  # absent or damaged: it is made again
     return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.catalog import ModelSpec
-from engine.paths import data_dir, hub_cache, models_root
+from engine.paths import data_place, hub_cache, models_root
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def locate(spec: ModelSpec) -> OnDisk:
 def _places(spec: ModelSpec) -> list[tuple[Path, str | None]]:
     """Folders a model may lie in, the preferred one first, with the commit each is of where that is known."""
     if spec.builtin:
-        return [(data_dir() / spec.id, None)]
+        return [(data_place() / spec.id, None)]
     if spec.path:
         return [(spec.path, None)]
     if not spec.repo:
@@ -48,9 +49,10 @@ def _places(spec: ModelSpec) -> list[tuple[Path, str | None]]:
 
 def _commit_of(cached: Path, branch: str) -> str | None:
     try:
-        return (cached / "refs" / branch).read_text().strip() or None
-    except OSError:
+        commit = (cached / "refs" / branch).read_text().strip()
+    except (OSError, ValueError):
         return None
+    return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
 
 
 def _look(path: Path, spec: ModelSpec, revision: str | None) -> OnDisk:
@@ -69,7 +71,7 @@ def _needed(component: Path) -> list[Path]:
     for index in component.glob("*.safetensors.index.json"):
         try:
             shards = json.loads(index.read_bytes())["weight_map"].values()
-        except (OSError, ValueError, KeyError, AttributeError):
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return [component / "a readable index of its shards"]
         return [component / str(shard) for shard in sorted(set(map(str, shards)))]
     if component.name in ("scheduler", "tokenizer", "image_processor"):

@@ -26,6 +26,8 @@ from engine.control import Control
 from engine.errors import ModelError
 from engine.voice import Voice
 
+# What the libraries raise over damaged files and configurations that do not fit them.
+_UNLOADABLE = (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)
 HALF_ON_GPU = ("text_encoder", "transformer", "transformer_2")
 
 
@@ -71,7 +73,10 @@ class Components:
         """A component without weights (tokenizer, scheduler, image processor); None where there is none."""
         if name in self.folder.components and name not in self._small:
             with self.voice.during("load", name):
-                self._small[name] = self.kind(name).from_pretrained(self.folder.path / name, local_files_only=True)
+                try:
+                    self._small[name] = self.kind(name).from_pretrained(self.folder.path / name, local_files_only=True)
+                except _UNLOADABLE as error:
+                    raise self._bad(name, error) from error
         return self._small.get(name)
 
     def bring(self, name: str) -> nn.Module:
@@ -101,11 +106,11 @@ class Components:
         library = "transformers" if name in _FROM_TRANSFORMERS else "diffusers"
         return getattr(importlib.import_module(library), wanted)
 
-    def _bad_weights(self, name: str, cause: str) -> ModelError:
+    def _bad(self, name: str, cause: object) -> ModelError:
         return ModelError(
-            "bad-weights",
-            f"The weights of {name} in {self.folder.path} cannot be used.",
-            cause=cause,
+            "bad-component",
+            f"The component {name} in {self.folder.path} cannot be loaded.",
+            cause=str(cause).strip().split("\n")[0][:300],
             suggestions=["Download this component again."],
         )
 
@@ -119,15 +124,17 @@ class Components:
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except (OSError, SafetensorError, ValueError, NotImplementedError) as error:
-            raise self._bad_weights(name, str(error).splitlines()[0][:300]) from error
+        except torch.OutOfMemoryError:
+            raise
+        except _UNLOADABLE as error:
+            raise self._bad(name, error) from error
         # What a file lacks would be filled with random numbers, and the video be wrong without a word.
         lacking = [*info["missing_keys"], *map(str, info["mismatched_keys"])]
         if lacking:
-            raise self._bad_weights(name, f"{len(lacking)} tensors are missing or misshapen, among them {lacking[0]}")
-        module = module.eval().requires_grad_(False).to(self.placement.device)
-        _watch(module, self.control)
-        return module
+            raise self._bad(name, f"{len(lacking)} tensors are missing or misshapen, among them {lacking[0]}")
+        ready: nn.Module = module.eval().requires_grad_(False).to(self.placement.device)
+        _watch(ready, self.control)
+        return ready
 
 
 _FROM_TRANSFORMERS = ("tokenizer", "text_encoder", "image_encoder", "image_processor")

@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from engine.compat.folder import check_folder, open_folder
+from engine.errors import ModelError
 from engine.paths import data_dir
 
 SEED = 1
@@ -22,8 +24,10 @@ _WORDS = (
 def make_demo(name: str) -> Path:
     """The demo's folder, built on first use; another process that builds it at the same time does no harm."""
     final = data_dir() / name
-    if (final / "model_index.json").is_file():
+    if _whole(final):
         return final
+    if final.exists():  # half-built or damaged
+        shutil.rmtree(final)
     building = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{name}-"))
     try:
         _build(building)
@@ -31,11 +35,19 @@ def make_demo(name: str) -> Path:
         try:
             building.rename(final)
         except OSError:  # somebody else was first
-            if not (final / "model_index.json").is_file():
+            if not _whole(final):
                 raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return final
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        check_folder(open_folder(folder), ("tokenizer", "text_encoder", "transformer", "vae", "scheduler"))
+    except ModelError:
+        return False
+    return True
 
 
 def _build(folder: Path) -> None:

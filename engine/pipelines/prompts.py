@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +51,25 @@ class _Encoder:
         self._pipe_parts = (pipeline, ("transformer", "transformer_2", "vae", "image_encoder", "image_processor"))
         self._pipe: Any = None
         folder, place = components.folder, components.placement
-        files = [*sorted((folder.path / "tokenizer").iterdir()), folder.path / "text_encoder" / "config.json"]
+        tokenizer = sorted(file for file in (folder.path / "tokenizer").iterdir() if file.is_file())
+        files = [*tokenizer, folder.path / "text_encoder" / "config.json"]
         self._identity = [
             digest([*files, *folder.weight_files("text_encoder")], components.control),
             str(place.dtype_of("text_encoder")),
             _device_kind(place.device),
-            torch.__version__,
+            *(version(name) for name in ("torch", "transformers", "tokenizers")),
             TOKENS,
         ]
+        self._width = int(folder.config("text_encoder").get("d_model", 0))
         self._clean = _cleaner(pipeline)
 
     def __call__(self, text: str, label: str) -> torch.Tensor:
         cleaned = self._clean(text)
         key = hashlib.sha256(json.dumps([cleaned, *self._identity]).encode()).hexdigest()
-        file = _store() / f"{key}.safetensors"
-        kept = _read(file)
+        kept = _read(key, self._width)
         if kept is None:
             kept = self._encode(text), self._kept_until(cleaned)
-            _keep(file, *kept)
+            _keep(key, *kept)
         embedding, until = kept
         if until is not None:
             self._components.voice.warn(
@@ -122,25 +125,31 @@ def _store() -> Path:
     return folder
 
 
-def _read(file: Path) -> tuple[torch.Tensor, int | None] | None:
+def _read(key: str, width: int) -> tuple[torch.Tensor, int | None] | None:
+    """What is kept under `key`; None where nothing usable is: it is made again."""
     try:
+        file = _store() / f"{key}.safetensors"
         with safe_open(file, "pt") as kept:
             until = kept.metadata()["until"]
             embedding = kept.get_tensor("embedding")
-    except FileNotFoundError:
+        file.touch()  # the oldest go first
+        found = embedding, int(until) if until else None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
-    except (SafetensorError, OSError, KeyError, TypeError):
-        file.unlink(missing_ok=True)  # damaged: it is made again
-        return None
-    file.touch()  # the oldest go first
-    return embedding, int(until) if until else None
+    return found if embedding.shape == (1, TOKENS, width) else None
 
 
-def _keep(file: Path, embedding: torch.Tensor, until: int | None) -> None:
-    write_atomic(file, save({"embedding": embedding}, {"until": "" if until is None else str(until)}))
-    entries = sorted(
-        ((f.stat().st_mtime_ns, f.stat().st_size, f) for f in file.parent.glob("*.safetensors")), reverse=True
-    )
+def _keep(key: str, embedding: torch.Tensor, until: int | None) -> None:
+    """Keep an embedding, and let the oldest go. A cache that cannot be written costs time later, nothing else."""
+    data = save({"embedding": embedding}, {"until": "" if until is None else str(until)})
+    with suppress(OSError):
+        file = _store() / f"{key}.safetensors"
+        write_atomic(file, data)
+        _make_room(file.parent)
+
+
+def _make_room(folder: Path) -> None:
+    entries = sorted(((f.stat().st_mtime_ns, f.stat().st_size, f) for f in folder.glob("*.safetensors")), reverse=True)
     total = 0
     for _, size, entry in entries:
         total += size

@@ -12,12 +12,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Owner:
-    """A process: its host, that host's boot, its number, and when it started in the kernel's own count."""
+    """A process: its host, that host's boot, its number, and when it started in the kernel's own count.
+
+    `space` is the namespace its number counts in.
+    """
 
     host: str
     boot: str
     pid: int
     start: int
+    space: str = ""
 
     @classmethod
     def me(cls) -> Owner:
@@ -25,7 +29,7 @@ class Owner:
         pid = os.getpid()
         start = _started(pid)
         assert start is not None  # we are running
-        return cls(socket.gethostname(), _boot(), pid, start)
+        return cls(socket.gethostname(), _boot(), pid, start, _space())
 
     @classmethod
     def from_text(cls, text: str) -> Owner:
@@ -42,6 +46,8 @@ class Owner:
             return None
         if self.boot != _boot():
             return False
+        if self.space != _space():  # another container's processes have numbers of their own
+            return None
         try:
             return _started(self.pid) == self.start
         except PermissionError:  # /proc mounted with hidepid
@@ -54,6 +60,11 @@ class Owner:
 def _boot() -> str:
     # Only Linux names its boots. Elsewhere the number and the start time have to do.
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip() if sys.platform == "linux" else ""
+
+
+def _space() -> str:
+    """The namespace that process numbers count in."""
+    return os.readlink("/proc/self/ns/pid") if sys.platform == "linux" else ""
 
 
 def _started(pid: int) -> int | None:

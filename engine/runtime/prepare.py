@@ -6,6 +6,7 @@ name.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,14 +18,16 @@ from engine.compat.folder import ModelFolder, check_folder, family_of, open_fold
 from engine.errors import JobError, ModelError
 from engine.hardware import choose_device, host_memory
 from engine.job import Inputs, Job, Output
-from engine.library.locate import locate
+from engine.library.locate import OnDisk, locate
 from engine.memory.plan import check_memory
 from engine.pipelines.families import Recipe, recipe
+from engine.video.ffmpeg import check_ffmpeg
 from engine.video.image import image_size, open_image, size_for_aspect
 from engine.video.write import check_output
 
 DEFAULT_CRF = {".mp4": 18, ".webm": 31}
 _MP4_MAX_CRF = 51
+_GIF_MAX_FPS = 100  # players take a shorter frame for a mistake
 _USED_BY = {"strength": ("video",), "conditioning_scale": ("vace",)}
 
 
@@ -51,7 +54,7 @@ def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) 
         choose_device(job.device)
     spec, reasons = _model(job, file, catalog)
     _check_task(job, spec, catalog)
-    disk = locate(spec)
+    disk = OnDisk("absent") if spec.builtin else locate(spec)  # the built-in one is looked at, and mended, when it runs
     folder = open_folder(disk.path) if disk.path and (disk.path / "model_index.json").is_file() else None
     complete = _complete(job, spec, folder, file, output)
     _check_text(complete, file)
@@ -69,15 +72,15 @@ def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) 
 def _model(job: Job, file: Path, catalog: Catalog) -> tuple[ModelSpec, tuple[str, ...]]:
     if job.model == "auto":
         return _choose(job, catalog)
-    as_path = file.parent / Path(job.model).expanduser()
+    as_path = file.parent / os.path.expanduser(job.model)
     if "/" in job.model or job.model.startswith((".", "~")):
-        if not as_path.exists() and (same := [spec for spec in catalog.models if spec.repo == job.model]):
+        if not os.path.exists(as_path) and (same := [spec for spec in catalog.models if spec.repo == job.model]):
             raise JobError(
                 "unknown-model",
                 f"model = {job.model!r} names a repository, where an id or a folder is due.",
                 suggestions=[f'Use model = "{same[0].id}".'],
             )
-        folder = open_folder(as_path.resolve())
+        folder = open_folder(Path(os.path.realpath(as_path)))
         return catalog.folder_spec(family_of(folder), folder.path), ()
     spec, variant = catalog.find(job.model)
     if variant is not None:
@@ -164,6 +167,13 @@ def _check_whole(folder: ModelFolder, how: Recipe, spec: ModelSpec) -> None:
             "wrong-family",
             f"{folder.path} holds a model of the family {found}, and {spec.id} is one of {spec.family}.",
             suggestions=["Check which model lies there; its own family is in its model_index.json."],
+        )
+    if spec.two_experts and folder.boundary_ratio is None:
+        raise ModelError(
+            "no-boundary",
+            f"{folder.path / 'model_index.json'} has no boundary_ratio, and {spec.id} has two experts: the second "
+            "would never run.",
+            suggestions=["Restore model_index.json from the repository."],
         )
     try:
         check_folder(folder, required_components(folder, how.components), spec.forbidden)
@@ -297,11 +307,20 @@ def _output(job: Job, file: Path, folder: Path | None) -> Output:
         path = folder / path.name
     path = path.absolute()
     crf = job.output.crf
-    if path.suffix == ".mp4" and (crf or 0) > _MP4_MAX_CRF:
+    suffix = path.suffix.lower()
+    if suffix == ".gif" and (job.fps or 0) > _GIF_MAX_FPS:
+        raise JobError(
+            "bad-value",
+            f"fps = {job.fps} is beyond what a gif can show.",
+            suggestions=[f"The nearest valid value is {_GIF_MAX_FPS}."],
+        )
+    if suffix == ".mp4" and (crf or 0) > _MP4_MAX_CRF:
         raise JobError(
             "bad-value",
             f"output.crf = {crf} is beyond what H.264 takes.",
             suggestions=[f"The nearest valid value is {_MP4_MAX_CRF}."],
         )
     check_output(path)
-    return replace(job.output, path=path, crf=DEFAULT_CRF.get(path.suffix) if crf is None else crf)
+    if suffix:
+        check_ffmpeg()
+    return replace(job.output, path=path, crf=DEFAULT_CRF.get(suffix) if crf is None else crf)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -124,18 +123,18 @@ class Worker:
         """A journal that cannot be written costs its entry, not the video."""
         try:
             write()
-        except (WanError, OSError, sqlite3.Error) as error:
-            log.warning("journal: %s", error)
+        except Exception as error:
+            log.exception("journal")
             code = error.code if isinstance(error, WanError) else "journal-unavailable"
-            self._bus.publish(Notice(job=job_id, code=code, message=str(error)))
+            self._bus.publish(Notice(job=job_id, code=code, message=f"The journal could not be written: {error}"))
 
     def _watch(self) -> None:
         """Pass on the cancels that other processes ask for."""
         while not self.join(_POLL_S):
             try:
                 requests = self._journal.cancel_requests()
-            except (WanError, OSError, sqlite3.Error) as error:
-                log.warning("journal: %s", error)
+            except Exception:
+                log.exception("journal")
                 continue
             for job_id, reason in requests.items():
                 self.cancel(job_id, reason)

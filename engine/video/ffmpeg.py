@@ -37,6 +37,14 @@ def _missing(error: Exception) -> RunError:
     )
 
 
+def check_ffmpeg() -> None:
+    """Start ffmpeg once, before hours of work rely on it. Raises RunError `ffmpeg-missing`."""
+    try:
+        subprocess.run([_executable(), "-version"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError as error:
+        raise _missing(error) from error
+
+
 class Encoder:
     """One ffmpeg that takes raw bytes on its standard input. Leaving its context kills it if it still runs.
 

@@ -6,16 +6,19 @@ import argparse
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from wan_tui import __version__
-
-_VERBS = ("demo", "models", "jobs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    # Until a command has handlers of its own a Ctrl-C ends the program at once: Python's own handler would raise in the
+    # middle of an import and leave its lock held.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     _hold_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is escaped, not a crash
@@ -27,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _flush()  # --help and --version leave from there
     if args.run:
         return int(importlib.import_module("wan_tui.headless").run_files(args))
+    if args.verb and (args.set or args.dry_run):
+        parser.error(f"--set and --dry-run go with --run, not with {args.verb}")
     if args.verb is None:
         parser.print_help()
         _flush()
@@ -53,7 +58,7 @@ def _flush() -> None:
     try:
         if sys.stdout:  # None where the caller closed it
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -66,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"wan-tui {__version__}")
-    parser.add_argument("--run", nargs="+", metavar="JOB.toml", help="run job files, one after another")
+    parser.add_argument(
+        "--run", nargs="+", action="extend", default=[], metavar="JOB.toml", help="run job files, one after another"
+    )
     run_options(parser)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the job files"
@@ -77,34 +84,34 @@ def _parser() -> argparse.ArgumentParser:
     demo = verbs.add_parser("demo", help="render a clip with the built-in model", allow_abbrev=False)
     demo.add_argument("prompt", nargs="?", metavar="PROMPT")
     demo.add_argument("--image", metavar="FILE", help="begin from this picture")
-    run_options(demo)
+    run_options(demo, default=argparse.SUPPRESS)
 
     models = verbs.add_parser("models", help="the models, and what is on disk", allow_abbrev=False)
     actions = models.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="every model with its state on disk", allow_abbrev=False)
     listing.add_argument("--installed", action="store_true", help="only those on disk")
-    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
     show = actions.add_parser("show", help="one model in full", allow_abbrev=False)
     show.add_argument("model", metavar="MODEL", help="id[@version]")
-    show.add_argument("--json", action="store_true", help="as JSON")
+    show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
 
     jobs = verbs.add_parser("jobs", help="the journal: queue and history", allow_abbrev=False)
     actions = jobs.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="jobs, the newest first", allow_abbrev=False)
     listing.add_argument("--limit", type=int, default=20, metavar="N", help="at most N (default 20; 0: all)")
-    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
     for name, what in (("show", "one job in full"), ("cancel", "stop a job, also one of another process")):
         verb = actions.add_parser(name, help=what, allow_abbrev=False)
         verb.add_argument("id", metavar="ID", help="a job's id, the beginning of one, or last")
-        verb.add_argument("--json", action="store_true", help="as JSON")
+        verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
     return parser
 
 
-def run_options(parser: argparse.ArgumentParser) -> None:
-    """What every verb that renders takes."""
-    parser.add_argument("--json", action="store_true", help="events as JSON, one object a line")
-    parser.add_argument("--output", metavar="DIR", help="put the videos there")
-    parser.add_argument("--quiet", action="store_true", help="only errors, and the path of each video")
+def run_options(parser: argparse.ArgumentParser, **more: Any) -> None:
+    """What everything that renders takes. A verb's own have no default: it would undo what stands before the verb."""
+    parser.add_argument("--json", action="store_true", help="events as JSON, one object a line", **more)
+    parser.add_argument("--output", metavar="DIR", help="put the videos there", **more)
+    parser.add_argument("--quiet", action="store_true", help="only warnings, errors and the path of each video", **more)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import logging
 import sys
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 
 from engine.errors import Exit, WanError
 from engine.runtime.failure import explain
@@ -22,10 +23,11 @@ def reported(command: Callable[[], int], *, as_json: bool) -> int:
         return Exit.CANCELLED
     except Exception as error:  # noqa: BLE001  (named and told)
         named = explain(error)
-        if as_json:
-            print(json.dumps(named.as_dict(), ensure_ascii=False))
-        else:
-            print(described(named), file=sys.stderr)
+        with suppress(OSError):  # where nobody can be told, the status has to do
+            if as_json:
+                print(json.dumps(named.as_dict()), flush=True)
+            elif sys.stderr:
+                print(described(named), file=sys.stderr)
         return named.status
 
 
@@ -50,8 +52,10 @@ def log_to_file() -> None:
 
     from engine.paths import log_file
 
-    handler = RotatingFileHandler(log_file(), maxBytes=2_000_000, backupCount=2, encoding="utf-8", delay=True)
+    handler: logging.Handler = logging.NullHandler()
+    with suppress(OSError):  # no state folder: no log
+        handler = RotatingFileHandler(log_file(), maxBytes=2_000_000, backupCount=2, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(force=True, level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a full disk under the log is no reason to write on the screen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -26,14 +27,14 @@ def command(args: argparse.Namespace) -> int:
 
 
 def _list(journal: Journal, limit: int, *, as_json: bool) -> int:
-    rows = journal.rows(limit=limit or None)
+    rows = journal.rows(limit=limit if limit > 0 else None)
     if as_json:
-        print(json.dumps([row.as_dict() for row in rows], ensure_ascii=False, indent=2))
+        print(json.dumps([row.as_dict() for row in rows], indent=2))
         return 0
     if not rows:
         print("No jobs yet.", file=sys.stderr)
         return 0
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = shutil.get_terminal_size().columns if os.isatty(1) else None
     print(f"{'JOB':<20} {'STATE':<11} {'MODEL':<18} PROMPT")
     for row in rows:
         prompt = " ".join(row.prompt.split())
@@ -44,12 +45,12 @@ def _list(journal: Journal, limit: int, *, as_json: bool) -> int:
 def _show(journal: Journal, job: str, *, as_json: bool) -> int:
     row = journal.row(job).as_dict()
     if as_json:
-        print(json.dumps(row, ensure_ascii=False, indent=2))
+        print(json.dumps(row, indent=2))
         return 0
     for key, value in row.items():
         if value is None or key == "job_toml":
             continue
-        shown = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+        shown = json.dumps(value) if isinstance(value, dict) else str(value)
         print(plain(f"{key:<17} {shown}"))
     print("\n".join(plain(line) for line in ("", *row["job_toml"].splitlines())))
     return 0

@@ -20,7 +20,7 @@ def command(args: argparse.Namespace) -> int:
     if args.installed:
         rows = [row for row in rows if row["state"] != "absent"]
     if args.json:
-        print(json.dumps(rows, ensure_ascii=False, indent=2))
+        print(json.dumps(rows, indent=2))
         return 0
     print(f"{'MODEL':<22} {'FAMILY':<8} {'STATE':<9} {'SIZE':>9}  PLACE")
     for row in rows:
@@ -66,7 +66,7 @@ def _show(spec: ModelSpec, *, as_json: bool) -> int:
         "note": spec.note,
     }
     if as_json:
-        print(json.dumps(card, ensure_ascii=False, indent=2))
+        print(json.dumps(card, indent=2))
         return 0
     for key, value in card.items():
         if isinstance(value, dict):
