@@ -23,6 +23,16 @@ def test_it_is_made_from_a_seed() -> None:
     assert sum(f.stat().st_size for f in folder.path.rglob("*") if f.is_file()) < 40e6
 
 
+def test_it_is_mended() -> None:
+    folder = make_demo("demo")
+    before = contents(folder)
+    (folder / "model_index.json").unlink()
+    assert contents(make_demo("demo")) == before
+    weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert contents(make_demo("demo")) == before
+
+
 def test_it_is_made_once(own_home: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(make_demo, ["demo"] * 4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from PIL import Image
 
 from engine.runtime.journal import Journal
 from engine.video.probe import probe, read_metadata
-from tests.runs import events, job_file, wan_tui
+from tests.runs import Running, events, job_file, wan_tui
 
 LAST = {"job-finished", "job-failed", "job-cancelled"}
 TinyModel = Callable[[str], Path]
@@ -69,6 +70,72 @@ def test_the_sidecar_makes_the_same_video_again_beside_it(tiny_model: TinyModel,
     assert (tmp_path / "clip.png-2.job.toml").is_file()
     assert again["seed"] == first["seed"]
     assert _pixels(Path(first["output"])) == _pixels(Path(again["output"]))
+
+
+def test_a_sidecar_with_a_memory_limit_runs_again(tiny_model: TinyModel, tmp_path: Path) -> None:
+    file = job_file(tmp_path, tiny_model("t2v"), memory={"vram_limit": "12.5GiB"}, output={"path": "clip.GIF"})
+    assert wan_tui("--run", file).returncode == 0
+    again = wan_tui("--run", tmp_path / "clip.job.toml", "--dry-run")
+    assert again.returncode == 0, again.stderr
+
+
+def test_an_input_that_goes_away_during_the_run_is_no_loss(tiny_model: TinyModel, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+    digest = hashlib.sha256(picture.read_bytes()).hexdigest()
+    file = job_file(tmp_path, tiny_model("i2v-two"), steps=20, inputs={"image": "a.png"}, output={"path": "clip.mp4"})
+    run = Running("--run", file)
+    run.until("progress", stage="denoise")
+    picture.unlink()
+    assert run.end() == 0, run.told[-1]
+    recorded = tomllib.loads((tmp_path / "clip.job.toml").read_text())["recorded"]
+    assert recorded["inputs_sha256"]["image"] == digest
+
+
+def test_no_ffmpeg_is_told_before_the_run(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nothing"))
+    told = events(wan_tui("--run", job_file(tmp_path, tiny_model("t2v")), "--json").stdout)
+    assert [(e["event"], e["code"]) for e in told] == [("job-failed", "ffmpeg-missing")]
+
+
+@pytest.mark.parametrize("place", ["cache", "state"])
+def test_a_folder_of_ours_that_cannot_be(
+    place: str, tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache is done without; without a state folder nothing runs, and that is said."""
+    (tmp_path / "in the way").touch()
+    monkeypatch.setenv(f"XDG_{place.upper()}_HOME", str(tmp_path / "in the way"))
+    done = wan_tui("--run", job_file(tmp_path, tiny_model("t2v")), "--json")
+    assert "Traceback" not in done.stderr
+    last = events(done.stdout)[-1]
+    assert (done.returncode, last["event"]) == ((0, "job-finished") if place == "cache" else (1, "job-failed"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "tensor", "half", "nested"])
+def test_damaged_weights_are_status_3(damage: str, tiny_model: TinyModel, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("t2v"), folder)
+    weights = folder / "text_encoder" / "model.safetensors"
+    match damage:
+        case "cut":
+            weights.write_bytes(weights.read_bytes()[:-100])
+        case "tensor":
+            tensors = load_file(weights)
+            del tensors["encoder.block.0.layer.0.SelfAttention.q.weight"]
+            save_file(tensors, weights, {"format": "pt"})
+        case "half":
+            weights.rename(weights.with_name("model.fp16.safetensors"))
+        case "nested":
+            (folder / "text_encoder" / "config.json").write_text('{"d_model": "wide"}')
+    done = wan_tui("--run", job_file(tmp_path, folder))
+    assert done.returncode == 3, done.stderr
+    assert "text_encoder" in done.stderr
+    assert "bug" not in done.stderr
+    assert not list(tmp_path.glob("outputs/*"))
 
 
 def test_count_makes_videos_of_following_seeds(tiny_model: TinyModel, tmp_path: Path) -> None:

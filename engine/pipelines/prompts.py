@@ -60,7 +60,7 @@ class _Encoder:
             *(version(name) for name in ("torch", "transformers", "tokenizers")),
             TOKENS,
         ]
-        self._width = int(folder.config("text_encoder").get("d_model", 0))
+        self._width = folder.config("text_encoder").get("d_model")
         self._clean = _cleaner(pipeline)
 
     def __call__(self, text: str, label: str) -> torch.Tensor:
@@ -125,7 +125,7 @@ def _store() -> Path:
     return folder
 
 
-def _read(key: str, width: int) -> tuple[torch.Tensor, int | None] | None:
+def _read(key: str, width: object) -> tuple[torch.Tensor, int | None] | None:
     """What is kept under `key`; None where nothing usable is: it is made again."""
     try:
         file = _store() / f"{key}.safetensors"

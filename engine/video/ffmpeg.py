@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import signal
 import subprocess
@@ -37,6 +38,7 @@ def _missing(error: Exception) -> RunError:
     )
 
 
+@functools.cache
 def check_ffmpeg() -> None:
     """Start ffmpeg once, before hours of work rely on it. Raises RunError `ffmpeg-missing`."""
     try:
