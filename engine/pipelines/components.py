@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from diffusers.configuration_utils import FrozenDict
-from safetensors import SafetensorError
 from torch import nn
 
 from engine.compat.folder import WEIGHTLESS, ModelFolder
@@ -26,8 +25,6 @@ from engine.control import Control
 from engine.errors import ModelError
 from engine.voice import Voice
 
-# What the libraries raise over damaged files and configurations that do not fit them.
-_UNLOADABLE = (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)
 HALF_ON_GPU = ("text_encoder", "transformer", "transformer_2")
 
 
@@ -75,7 +72,7 @@ class Components:
             with self.voice.during("load", name):
                 try:
                     self._small[name] = self.kind(name).from_pretrained(self.folder.path / name, local_files_only=True)
-                except _UNLOADABLE as error:
+                except Exception as error:  # over damaged files the libraries raise nearly anything
                     raise self._bad(name, error) from error
         return self._small.get(name)
 
@@ -124,9 +121,9 @@ class Components:
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except torch.OutOfMemoryError:
-            raise
-        except _UNLOADABLE as error:
+        except Exception as error:  # over damaged files the libraries raise nearly anything
+            if _ran_out(error):
+                raise
             raise self._bad(name, error) from error
         # What a file lacks would be filled with random numbers, and the video be wrong without a word.
         lacking = [*info["missing_keys"], *map(str, info["mismatched_keys"])]
@@ -184,6 +181,10 @@ def _full_config(components: Components, name: str) -> FrozenDict:
     parameters = inspect.signature(components.kind(name).__init__).parameters
     defaults = {key: p.default for key, p in parameters.items() if p.default is not inspect.Parameter.empty}
     return FrozenDict({**defaults, **config})
+
+
+def _ran_out(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
 def _watch(module: nn.Module, control: Control) -> None:

@@ -123,7 +123,9 @@ def _stages(job: Traveller, plan: Plan, voice: Voice) -> Path:
 
 def _forget_frames(error: BaseException | None) -> None:
     """Drop what the frames of a failure hold: weights on their way up would still be there for the next job."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
