@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.compat.folder import ModelFolder, check_folder, open_folder, required_components
 from engine.control import Control
-from engine.errors import RunError
+from engine.errors import RunError, WanError
 from engine.events import Bus, JobFinished, JobStarted, PlanMade
 from engine.hardware import PeakMemory, choose_device
 from engine.library.digest import file_digest
@@ -121,13 +121,19 @@ def _stages(job: Traveller, plan: Plan, voice: Voice) -> Path:
     return output
 
 
-def _forget_frames(error: BaseException | None) -> None:
-    """Drop what the frames of a failure hold: weights on their way up would still be there for the next job."""
+def _forget_frames(error: BaseException) -> None:
+    """Drop the frames of a failure: they hold weights that would still be there when the next job loads its own.
+
+    Where they were stays readable, as a note.
+    """
+    if isinstance(error, Exception) and not isinstance(error, WanError):
+        error.add_note("".join(traceback.format_exception(error)))
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
 
 
 def say_plan(voice: Voice, plan: Plan) -> None:
