@@ -56,11 +56,14 @@ class Defaults:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """Other weights of a model. `bytes` is the sum of its files, `sha256` holds the first 16 digits of each."""
+    """Other weights of a model: `files` of `repo`, all of it when none are named, or made here (`kind` bf16).
+
+    `bytes` is the sum of its files, `sha256` holds the first digits of each.
+    """
 
     name: str
     kind: str
-    repo: str
+    repo: str | None = None
     revision: str | None = None
     files: tuple[str, ...] = ()
     bytes: int | None = None
@@ -219,7 +222,7 @@ def _architecture(here: _Place, names: _Table, architectures: Mapping[str, _Tabl
 
 
 def _variant(here: _Place, table: _Table) -> Variant:
-    _need(here, table, "name", "kind", "repo")
+    _need(here, table, "name", "kind", *(() if table.get("kind") == "bf16" else ("repo",)))
     return Variant(**_tuples(table))
 
 
@@ -342,6 +345,9 @@ _SIZE: _Rule = ('a size as "832x480"', _matches(r"[1-9][0-9]{0,5}x[1-9][0-9]{0,5
 _FAMILY: _Rule = (f"one of {', '.join(FAMILY_TASKS)}", _matches("|".join(FAMILY_TASKS)))
 _REPO: _Rule = ("owner/name", _matches(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"))
 _REVISION: _Rule = ("a branch, a tag or a commit", _matches(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]*"))
+_NAME: _Rule = ("letters, digits, dots and dashes", _matches(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]*"))
+_FILE: _Rule = ("a path within the repository", _matches(r"(?!.*(^|/)\.\.?(/|$))(?!/)(?!.*//)[^\\\x00-\x1f\x7f-\x9f]+"))
+_DIGITS: _Rule = ("8 to 64 digits of a SHA-256", _matches("[0-9a-f]{8,64}"))
 
 
 def _rules(table: type, **special: _Rule) -> dict[str, _Rule]:
@@ -360,7 +366,7 @@ _ENTRY = _rules(
     sizes=[_SIZE],
     architecture=dict.fromkeys(("transformer", "transformer_2", "vae", "text_encoder", "image_encoder"), _TEXT),
     boundary_ratio=_SHARE,
-    variants=[_rules(Variant, repo=_REPO, revision=_REVISION)],
+    variants=[_rules(Variant, name=_NAME, repo=_REPO, revision=_REVISION, files=[_FILE], sha256=[_DIGITS])],
 )
 for _key in ("id", "name", "version", "source"):  # these come from elsewhere
     del _ENTRY[_key]

@@ -24,6 +24,10 @@ class Control:
     def cancelled(self) -> bool:
         return self._asked.is_set()
 
+    @property
+    def reason(self) -> str:
+        return self._reason
+
     def check(self) -> None:
         """Raise `Cancelled` when the job was asked to stop. Costs a fraction of a microsecond."""
         if self._asked.is_set():

@@ -126,6 +126,69 @@ class JobCancelled(Event):
     resumable: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class LibraryProgress(Event):
+    """Bytes of one file, and of all files together, of what is done to the model `id`. Rates are bytes/s."""
+
+    id: str
+    file: str
+    done: int
+    total: int
+    rate: float | None
+    all_done: int
+    all_total: int
+    all_rate: float | None
+    eta_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download(LibraryProgress):
+    kind = "download"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(LibraryProgress):
+    kind = "verify"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import(LibraryProgress):
+    kind = "import"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert(LibraryProgress):
+    """A variant being made from the model's own weights; bytes are those read."""
+
+    kind = "convert"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downloaded(Event):
+    """The last word about a download that is done. `fetched_bytes` came over the network."""
+
+    kind = "downloaded"
+    id: str
+    path: str
+    revision: str | None
+    bytes: int
+    fetched_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed(Event):
+    """The last word about work of the library that failed."""
+
+    kind = "failed"
+    id: str
+    code: str
+    message: str
+    cause: str | None
+    suggestions: tuple[str, ...]
+    actions: tuple[str, ...]
+
+
 Listener = Callable[[Event], None]
 
 
@@ -144,16 +207,24 @@ class Mailbox:
     def put(self, event: Event) -> None:
         """Hand over an event without ever waiting. Progress replaces progress not yet read."""
         with self._changed:
-            last = self._waiting[-1] if self._waiting else None
-            if (
-                isinstance(event, Progress)
-                and isinstance(last, Progress)
-                and (last.job, last.stage) == (event.job, event.stage)
-            ):
-                self._waiting[-1] = event
-            else:
+            older = self._replaced_by(event)
+            if older is None:
                 self._waiting.append(event)
+            else:
+                self._waiting[older] = event
             self._changed.notify()
+
+    def _replaced_by(self, event: Event) -> int | None:
+        """The place of progress of the same thing, when nothing but progress came since."""
+        if not isinstance(event, Progress | LibraryProgress):
+            return None
+        for place in range(len(self._waiting) - 1, -1, -1):
+            waiting = self._waiting[place]
+            if not isinstance(waiting, Progress | LibraryProgress):
+                return None
+            if _subject(waiting) == _subject(event):
+                return place
+        return None
 
     def close(self, patience: float) -> bool:
         """Deliver what is waiting; give up once nothing was taken for `patience` seconds. True when all was read."""
@@ -176,6 +247,10 @@ class Mailbox:
                 event = self._waiting.popleft()
             self._listener(event)
             self._delivered += 1
+
+
+def _subject(event: Progress | LibraryProgress) -> tuple[str, str, str]:
+    return event.kind, event.job, event.stage if isinstance(event, Progress) else event.file
 
 
 class Bus:

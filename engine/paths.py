@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 import platformdirs
@@ -66,9 +66,13 @@ def hub_cache() -> Path:
     return Path(os.path.expandvars(home)).expanduser() / "hub"
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` under a temporary name beside `path`, then rename: readers see the old bytes or the new."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+def write_atomic(path: Path, data: bytes, *, shared: bool = False) -> None:
+    """Write `data` under a temporary name beside `path`, then rename: readers see the old bytes or the new.
+
+    It is for this user alone, or `shared` with whom the umask lets read.
+    """
+    name = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if shared else 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -76,5 +80,5 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise

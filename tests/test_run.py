@@ -224,7 +224,7 @@ def test_an_absent_model_is_status_3_and_says_how_to_get_it(tmp_path: Path) -> N
     (event,) = events(done.stdout)
     assert done.returncode == 3
     assert event["code"] == "model-absent"
-    assert "hf download Wan-AI/Wan2.2-TI2V-5B-Diffusers" in event["suggestions"][0]
+    assert "wan-tui models download ti2v-5B@2.2.0" in event["suggestions"][0]
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from engine.catalog import load_catalog
 from engine.errors import Exit
@@ -21,6 +19,7 @@ from engine.runtime.prepare import Checked, prepare
 from engine.runtime.worker import Worker, failed
 from wan_tui.cli.errors import log_to_file
 from wan_tui.printing import Printer, printer_for
+from wan_tui.signals import Signals
 
 PATIENCE_S = 10.0  # how long a reader that takes nothing is waited for at the end
 
@@ -53,7 +52,7 @@ def _here() -> bool:
 
 def run_jobs(asked: Sequence[Asked], args: argparse.Namespace) -> int:
     """Check all jobs, run those that may run, and return the status of the first that did not finish."""
-    signals = _Signals()
+    signals = Signals()
     log_to_file()
     bus = Bus()
     printer = printer_for(as_json=args.json, quiet=args.quiet)
@@ -69,7 +68,7 @@ def run_jobs(asked: Sequence[Asked], args: argparse.Namespace) -> int:
     return status
 
 
-def _run(asked: Sequence[Asked], args: argparse.Namespace, bus: Bus, printer: Printer, signals: _Signals) -> Exit:
+def _run(asked: Sequence[Asked], args: argparse.Namespace, bus: Bus, printer: Printer, signals: Signals) -> Exit:
     output = Path(args.output).absolute() if args.output else None
     checked, ends = _check_all(asked, output, bus)
     if Exit.USAGE in ends:
@@ -110,7 +109,7 @@ def _dry_run(asked: Checked, bus: Bus) -> Exit:
     return Exit.DONE
 
 
-def _run_all(checked: Sequence[Checked], bus: Bus, printer: Printer, signals: _Signals) -> list[Exit]:
+def _run_all(checked: Sequence[Checked], bus: Bus, printer: Printer, signals: Signals) -> list[Exit]:
     journal = Journal()
     if journal.notice:
         printer.tell(journal.notice)
@@ -125,29 +124,3 @@ def _run_all(checked: Sequence[Checked], bus: Bus, printer: Printer, signals: _S
     while not worker.join(0.2):
         pass
     return [worker.ends[job] for job in ids]
-
-
-class _Signals:
-    """SIGINT and SIGTERM cancel, a second one ends at once; SIGHUP (a lost connection) changes nothing."""
-
-    def __init__(self) -> None:
-        self._stop: Callable[[str], None] | None = None
-        self._asked: str | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._heard)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    def on_stop(self, stop: Callable[[str], None]) -> None:
-        self._stop = stop
-
-    def repeat(self) -> None:
-        """Tell once more what was heard meanwhile: jobs may have been accepted since."""
-        if self._asked and self._stop:
-            self._stop(self._asked)
-
-    def _heard(self, number: int, frame: FrameType | None) -> None:
-        status = Exit.TERMINATED if number == signal.SIGTERM else Exit.CANCELLED
-        if self._asked or not self._stop:
-            os._exit(status)
-        self._asked = "terminated" if number == signal.SIGTERM else "user"
-        self._stop(self._asked)

@@ -1,54 +1,127 @@
-"""SHA-256 of files, remembered while size, inode and times stay the same."""
+"""Digests of files: counted once, remembered while a file's size, inode and times stay the same.
+
+What is remembered is what tells a verified file from one that is merely complete: it survives in the state folder.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.control import Control
-from engine.paths import cache_dir, write_atomic
+from engine.paths import state_dir, write_atomic
 
-_CHUNK = 8 << 20
+CHUNK = 8 << 20  # smaller ones cost hand-offs of the interpreter's lock between threads
 _STORE = "digests.json"
-_KEPT = 10_000  # remembered files
+_KEPT = 20_000  # remembered files
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a file's bytes hash to: its SHA-256, and its git blob id where that was asked for."""
+
+    sha256: str
+    git: str | None = None
+
+
+class Digests:
+    """The remembered digests. Looking costs a `stat`; `save` merges what was learnt with what others learnt."""
+
+    def __init__(self) -> None:
+        self._known = _read()
+        self._learnt: dict[str, list[Any]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, file: Path, info: os.stat_result | None = None) -> Digest | None:
+        """What is known of this file's bytes; None when it was never counted or has changed since."""
+        try:
+            place = os.path.realpath(file)
+            row = self._learnt.get(place) or self._known.get(place)
+            if row is None or row[:4] != _identity(info or os.stat(place)):
+                return None
+        except OSError:
+            return None
+        return Digest(row[4], row[5])
+
+    def learn(self, file: Path, digest: Digest, info: os.stat_result | None = None) -> None:
+        """Remember a file's digest; `info` is its `stat` from before its bytes were read."""
+        place = os.path.realpath(file)
+        with self._lock:
+            self._learnt[place] = [*_identity(info or os.stat(place)), digest.sha256, digest.git]
+
+    def save(self) -> None:
+        """Write what was learnt. What cannot be remembered is counted again another time."""
+        with self._lock:
+            learnt, self._learnt = self._learnt, {}
+        if not learnt:
+            return
+        self._known.update(learnt)
+        with suppress(OSError), (state_dir() / f"{_STORE}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+            known = _read()
+            kept = {path: row for path, row in known.items() if path not in learnt} | learnt  # the newest last
+            write_atomic(state_dir() / _STORE, json.dumps(dict(list(kept.items())[-_KEPT:])).encode())
 
 
 def digest(files: Iterable[Path], control: Control) -> str:
     """One SHA-256 over the names and contents of `files`, in order. Raises `Cancelled` between chunks."""
-    known = _read()
-    fresh: dict[str, str] = {}
+    known = Digests()
     total = hashlib.sha256()
     for file in files:
         info = file.stat()
-        key = json.dumps([str(file.resolve()), info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino])
-        if key not in known:
-            fresh[key] = file_digest(file, control)
-        total.update(f"{file.name} {fresh.get(key) or known[key]}\n".encode())
-    if fresh:
-        kept = list({**_read(), **fresh}.items())[-_KEPT:]
-        with suppress(OSError):  # what cannot be remembered is counted again
-            write_atomic(cache_dir() / _STORE, json.dumps(dict(kept)).encode())
+        found = known.of(file, info)
+        if found is None:
+            found = Digest(file_digest(file, control))
+            known.learn(file, found, info)
+        total.update(f"{file.name} {found.sha256}\n".encode())
+    known.save()
     return total.hexdigest()
 
 
 def file_digest(file: Path, control: Control | None = None) -> str:
     """SHA-256 of one file."""
-    sha = hashlib.sha256()
+    return count(file, control).sha256
+
+
+def count(
+    file: Path, control: Control | None = None, *, git: bool = False, tick: Callable[[int], None] | None = None
+) -> Digest:
+    """Read a file once and hash it; `tick` is told the bytes of each chunk. Raises `Cancelled` between chunks."""
     with file.open("rb", buffering=0) as stream:
-        buffer = memoryview(bytearray(_CHUNK))
-        while count := stream.readinto(buffer):
-            sha.update(buffer[:count])
+        sha, blob = hashlib.sha256(), git_hash(os.fstat(stream.fileno()).st_size) if git else None
+        buffer = memoryview(bytearray(min(CHUNK, os.fstat(stream.fileno()).st_size + 1)))
+        while read := stream.readinto(buffer):
+            sha.update(buffer[:read])
+            if blob:
+                blob.update(buffer[:read])
+            if tick:
+                tick(read)
             if control:
                 control.check()
-    return sha.hexdigest()
+    return Digest(sha.hexdigest(), blob.hexdigest() if blob else None)
 
 
-def _read() -> dict[str, str]:
+def git_hash(size: int) -> Any:
+    """A hash that gives a file of `size` bytes the id git gives it as a blob."""
+    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+
+def _identity(info: os.stat_result) -> list[int]:
+    return [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino]
+
+
+def _read() -> dict[str, list[Any]]:
     try:
-        value = json.loads((cache_dir() / _STORE).read_bytes())
+        value = json.loads((state_dir() / _STORE).read_bytes())
     except (OSError, ValueError):
         return {}  # absent or damaged: it is made again
-    return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}
+    rows = value.items() if isinstance(value, dict) else ()
+    return {path: row for path, row in rows if isinstance(row, list) and len(row) == 6 and isinstance(row[4], str)}

@@ -1,79 +1,220 @@
-"""Where a model lies on disk, and whether it is whole: found from names and indexes, without a network or torch.
-
-`MODELS_ROOT/<owner>/<name>` is looked at first, then the Hugging Face cache.
-"""
+"""What of a model is on this box, and in which state: from disk alone, without a network or torch."""
 
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.catalog import ModelSpec
+from engine.errors import ModelError
+from engine.library.digest import Digest, Digests
+from engine.library.item import Item, Source
+from engine.library.listing import File, Listing, read_lock
+from engine.library.place import OURS, Place, places, walk
 from engine.paths import data_place, hub_cache, models_root
+
+STATES = ("absent", "partial", "corrupt", "complete", "verified")  # the better a copy, the later
+
+
+@dataclass(frozen=True)
+class FileState:
+    """One file on disk. `place` is None for a file no repository lists; `info` has no digest then."""
+
+    info: File
+    state: str
+    present_bytes: int
+    path: Path
+    place: Place | None = None
+    actual: Digest | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True)
 class OnDisk:
-    """A model on this box. `state` is absent, partial or complete; `present_bytes` counts what is there."""
+    """A model on this box. `bytes` is what it has when whole, None when unknown; `shared_bytes` have other names."""
 
     state: str
     path: Path | None = None
     revision: str | None = None
     present_bytes: int = 0
+    bytes: int | None = None
+    shared_bytes: int = 0
+    files: tuple[FileState, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Every file is there in its full size, and none is known to be damaged."""
+        return self.state in ("complete", "verified")
 
 
 def locate(spec: ModelSpec) -> OnDisk:
-    """The most complete copy of a model on this box."""
-    found = [_look(path, spec, revision) for path, revision in _places(spec) if path.is_dir()]
-    order = ("absent", "partial", "complete")
-    return max(found, key=lambda copy: order.index(copy.state), default=OnDisk("absent"))
+    """The best copy of a model on this box."""
+    return look(Item(spec), Digests())
 
 
-def _places(spec: ModelSpec) -> list[tuple[Path, str | None]]:
-    """Folders a model may lie in, the preferred one first, with the commit each is of where that is known."""
-    if spec.builtin:
-        return [(data_place() / spec.id, None)]
-    if spec.path:
-        return [(spec.path, None)]
-    if not spec.repo:
-        return []
-    root = models_root()
-    plain: list[tuple[Path, str | None]] = [(root / spec.repo, None)] if root else []
-    cached = hub_cache() / f"models--{spec.repo.replace('/', '--')}"
-    commits = [spec.revision, _commit_of(cached, spec.revision or "main"), _commit_of(cached, "main")]
-    snapshots = [(cached / "snapshots" / commit, commit) for commit in dict.fromkeys(commits) if commit]
-    return plain + snapshots
+def look(item: Item, digests: Digests) -> OnDisk:
+    """The best copy of a model or variant; what is borrowed from another repository counts for its state."""
+    if not item.sources:
+        folder = made_folder(item) if item.made else _own_folder(item.spec)
+        return _look_folder(folder, item, digests) if folder else OnDisk("absent")
+    copies = [_best(source, item.spec, digests) for source in item.sources]
+    own = copies[0]
+    if len(copies) == 1 or own.state == "absent":
+        return own
+    states = [copy.state for copy in copies]
+    state = "partial" if "absent" in states else min(states, key=STATES.index)
+    return replace(
+        own,
+        state="corrupt" if "corrupt" in states else state,
+        present_bytes=sum(copy.present_bytes for copy in copies),
+        bytes=sum(copy.bytes or 0 for copy in copies) if all(copy.bytes for copy in copies) else None,
+        shared_bytes=sum(copy.shared_bytes for copy in copies),
+        files=tuple(file for copy in copies for file in copy.files),
+    )
 
 
-def _commit_of(cached: Path, branch: str) -> str | None:
+def made_folder(item: Item) -> Path:
+    """Where a variant that is made here lies: beside the other weights, so that what is shared needs no second copy."""
+    root = models_root() or hub_cache().parent / "wan-tui"
+    return root / f"{item.spec.repo or item.spec.name}@{item.variant.name if item.variant else ''}"
+
+
+def _own_folder(spec: ModelSpec) -> Path | None:
+    return data_place() / spec.id if spec.builtin else spec.path
+
+
+def _best(source: Source, spec: ModelSpec, digests: Digests) -> OnDisk:
+    found = [look_at(place, source, spec, digests) for place in places(source.repo, source.revision)]
+    return max(found, key=lambda copy: (STATES.index(copy.state), copy.present_bytes), default=OnDisk("absent"))
+
+
+def look_at(place: Place, source: Source, spec: ModelSpec, digests: Digests) -> OnDisk:
+    """What of `source` lies at one place."""
+    listing = place.listing()
+    if listing is None:
+        return _unlisted(place, source, spec, digests)
     try:
-        commit = (cached / "refs" / branch).read_text().strip()
-    except (OSError, ValueError):
+        wanted = source.wanted(listing)
+    except ModelError:  # another revision, which lacks these files
+        return OnDisk("absent")
+    return _summed([file_state(place, file, digests) for file in wanted], place.folder, listing.commit)
+
+
+def file_state(place: Place, file: File, digests: Digests) -> FileState:
+    """A file's state: what its size says, and its digest where that is remembered and the file unchanged."""
+    path = place.path(file)
+    try:
+        info = path.stat()
+    except OSError:
+        held = _size(place.part(file))
+        if place.cached and not held:
+            held = _size(place.store(file))  # whole, but not linked yet
+        return FileState(file, "partial" if held else "absent", held or 0, path, place)
+    known = digests.of(path, info)
+    if info.st_size != file.size or (known and not matches(file, known)):
+        state = "corrupt"
+    else:
+        state = "verified" if known and matches(file, known) else "complete"
+    return FileState(file, state, info.st_size, path, place, known, info.st_nlink > 1)
+
+
+def matches(file: File, digest: Digest) -> bool | None:
+    """Whether bytes of this digest are the file's; None when the digest is not of the kind the file is known by."""
+    if file.sha256:
+        return file.sha256 == digest.sha256
+    return file.git == digest.git if digest.git else None
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
         return None
-    return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
 
 
-def _look(path: Path, spec: ModelSpec, revision: str | None) -> OnDisk:
-    needed = [path / "model_index.json"]
-    for component in spec.required:
-        needed += _needed(path / component)
-    present = [file for file in needed if file.is_file()]
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    if not present:
-        return OnDisk("partial" if size else "absent", path if size else None, revision, size)
-    return OnDisk("complete" if len(present) == len(needed) else "partial", path, revision, size)
+def _summed(files: list[FileState], folder: Path, commit: str | None) -> OnDisk:
+    states = {file.state for file in files} or {"absent"}
+    present = sum(file.present_bytes for file in files)
+    if "corrupt" in states:
+        state = "corrupt"
+    elif states <= {"complete", "verified"}:
+        state = "verified" if states == {"verified"} else "complete"
+    else:
+        state = "partial" if present else "absent"
+    return OnDisk(
+        state,
+        folder if present else None,
+        commit,
+        present,
+        sum(file.info.size for file in files),
+        sum(file.present_bytes for file in files if file.shared),
+        tuple(files),
+    )
+
+
+# --- folders without a list of what should be there -------------------------------------------------------------------
+
+
+def _unlisted(place: Place, source: Source, spec: ModelSpec, digests: Digests) -> OnDisk:
+    """What another tool left without a list: whole by names and indexes, its sizes taken as they are."""
+    linked = place.linked() or Listing(place.repo, place.commit or "", ())
+    if source.only:
+        present = [linked.by_path[path] for path in source.only if path in linked.by_path]
+        copy = _summed([file_state(place, file, digests) for file in present], place.folder, place.commit)
+        whole = len(present) == len(source.only)
+        return copy if whole else replace(copy, state="partial" if present else "absent", bytes=None)
+    copy = _by_structure(place.folder, spec.required, source.without, digests, linked, place)
+    return replace(copy, revision=place.commit)
+
+
+def _look_folder(folder: Path, item: Item, digests: Digests) -> OnDisk:
+    """A folder that is no repository: made here, built in, or the user's own."""
+    lock = read_lock(folder / OURS / "lock.json")
+    if lock:
+        place = Place(lock.repo, folder, lock.commit, cached=False)
+        copy = _summed([file_state(place, file, digests) for file in lock.files], folder, lock.commit)
+        return replace(copy, revision=None)
+    copy = _by_structure(folder, item.spec.required, (), digests, None, None)
+    return replace(copy, state="partial") if item.made and copy.whole else copy
+
+
+def _by_structure(
+    folder: Path,
+    required: Iterable[str],
+    without: tuple[str, ...],
+    digests: Digests,
+    linked: Listing | None,
+    place: Place | None,
+) -> OnDisk:
+    needed = [folder / "model_index.json"]
+    for component in required:
+        needed += _needed(folder / component) if component not in without else []
+    files = []
+    for path in walk(folder):
+        name = path.relative_to(folder).as_posix()
+        info = linked.by_path.get(name) if linked else None
+        if place and info:
+            files.append(file_state(place, info, digests))
+        elif (size := _size(path)) is not None:
+            files.append(FileState(File(name, size), "complete", size, path))
+    copy = _summed(files, folder, None)
+    present = [path for path in needed if path.is_file()]
+    if len(present) < len(needed):
+        state = "partial" if present or copy.present_bytes else "absent"
+        return replace(copy, state="corrupt" if copy.state == "corrupt" else state, bytes=None)
+    return copy
 
 
 def _needed(component: Path) -> list[Path]:
     """The files without which a component does not load."""
     for index in component.glob("*.safetensors.index.json"):
-        try:
+        with suppress(OSError, ValueError, KeyError, AttributeError, TypeError):
             shards = json.loads(index.read_bytes())["weight_map"].values()
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            return [component / "a readable index of its shards"]
-        return [component / str(shard) for shard in sorted(set(map(str, shards)))]
+            return [component / str(shard) for shard in sorted(set(map(str, shards)))]
+        return [component / "a readable index of its shards"]
     if component.name in ("scheduler", "tokenizer", "image_processor"):
         return sorted(component.glob("*.json"))[:1] or [component / "config.json"]
     return [component / "config.json", *(sorted(component.glob("*.safetensors")) or [component / "weights"])]

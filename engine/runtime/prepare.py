@@ -18,7 +18,9 @@ from engine.compat.folder import ModelFolder, check_folder, family_of, open_fold
 from engine.errors import JobError, ModelError
 from engine.hardware import choose_device, host_memory
 from engine.job import Inputs, Job, Output
-from engine.library.locate import OnDisk, locate
+from engine.library.digest import Digests
+from engine.library.item import Item
+from engine.library.locate import OnDisk, locate, look
 from engine.memory.plan import check_memory
 from engine.pipelines.families import Recipe, recipe
 from engine.video.ffmpeg import check_ffmpeg
@@ -52,24 +54,28 @@ def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) 
     check_memory(job)
     if job.device not in ("auto", "cpu"):
         choose_device(job.device)
-    spec, reasons = _model(job, file, catalog)
+    item, reasons = _model(job, file, catalog)
+    spec = item.spec
     _check_task(job, spec, catalog)
-    disk = OnDisk("absent") if spec.builtin else locate(spec)  # the built-in one is looked at, and mended, when it runs
+    # The built-in one is looked at, and mended, when it runs.
+    disk = OnDisk("absent") if spec.builtin else look(item, Digests())
+    if disk.state == "corrupt":
+        raise _corrupt(item, disk)
     folder = open_folder(disk.path) if disk.path and (disk.path / "model_index.json").is_file() else None
-    complete = _complete(job, spec, folder, file, output)
+    complete = _complete(job, item, folder, file, output)
     _check_text(complete, file)
     how = recipe(spec.family, job.task)
     if folder:
-        _check_whole(folder, how, spec)
+        _check_whole(folder, how, item)
     elif not spec.builtin:
-        raise _absent(spec)
+        raise _absent(item)
     return Checked(complete, file, spec, folder.path if folder else None, disk.revision, how, reasons)
 
 
 # --- the model --------------------------------------------------------------------------------------------------------
 
 
-def _model(job: Job, file: Path, catalog: Catalog) -> tuple[ModelSpec, tuple[str, ...]]:
+def _model(job: Job, file: Path, catalog: Catalog) -> tuple[Item, tuple[str, ...]]:
     if job.model == "auto":
         return _choose(job, catalog)
     as_path = file.parent / os.path.expanduser(job.model)
@@ -81,21 +87,21 @@ def _model(job: Job, file: Path, catalog: Catalog) -> tuple[ModelSpec, tuple[str
                 suggestions=[f'Use model = "{same[0].id}".'],
             )
         folder = open_folder(Path(os.path.realpath(as_path)))
-        return catalog.folder_spec(family_of(folder), folder.path), ()
+        return Item(catalog.folder_spec(family_of(folder), folder.path)), ()
     spec, variant = catalog.find(job.model)
-    if variant is not None:
+    if variant is not None and not variant.runnable:
         raise ModelError(
             "not-yet",
             f"This version of wan-tui does not run the variant {variant.name} of {spec.id} yet.",
             suggestions=[f'Use model = "{spec.id}".'],
         )
-    return spec, ()
+    return Item(spec, variant), ()
 
 
-def _choose(job: Job, catalog: Catalog) -> tuple[ModelSpec, tuple[str, ...]]:
+def _choose(job: Job, catalog: Catalog) -> tuple[Item, tuple[str, ...]]:
     """The first model of the catalog that does the task, is on disk, and whose largest component fits in memory."""
     able = [spec for spec in catalog.models if job.task in spec.tasks and not spec.builtin]
-    present = [spec for spec in able if locate(spec).state == "complete" and _runs(spec, job.task)]
+    present = [spec for spec in able if locate(spec).whole and _runs(spec, job.task)]
     if not present:
         raise ModelError(
             "no-model",
@@ -111,7 +117,7 @@ def _choose(job: Job, catalog: Catalog) -> tuple[ModelSpec, tuple[str, ...]]:
     why = f"it does {job.task}, is on disk" + (
         " and fits in memory" if fitting else "; none of those on disk is sure to fit"
     )
-    return chosen, (f"auto chose {chosen.id}: {why}",)
+    return Item(chosen), (f"auto chose {chosen.id}: {why}",)
 
 
 def _runs(spec: ModelSpec, task: str) -> bool:
@@ -160,8 +166,9 @@ def _check_text(job: Job, file: Path) -> None:
         ) from None
 
 
-def _check_whole(folder: ModelFolder, how: Recipe, spec: ModelSpec) -> None:
+def _check_whole(folder: ModelFolder, how: Recipe, item: Item) -> None:
     """Raise `ModelError` naming what the folder lacks, and how to get it, or that it holds another kind of model."""
+    spec = item.spec
     if (found := family_of(folder)) != spec.family:
         raise ModelError(
             "wrong-family",
@@ -180,19 +187,31 @@ def _check_whole(folder: ModelFolder, how: Recipe, spec: ModelSpec) -> None:
     except ModelError as error:
         if error.code != "incomplete-model" or not spec.repo:
             raise
-        raise ModelError(error.code, error.message, suggestions=[_download(spec)]) from None
+        raise ModelError(error.code, error.message, suggestions=[_download(item)], actions=["download"]) from None
 
 
-def _absent(spec: ModelSpec) -> ModelError:
+def _absent(item: Item) -> ModelError:
+    spec = item.spec
     if not spec.repo:
-        return ModelError("model-absent", f"{spec.id} is not at {spec.path}.", suggestions=["Check its path."])
-    return ModelError("model-absent", f"{spec.id} is not on this box.", suggestions=[_download(spec)])
+        return ModelError("model-absent", f"{item.id} is not at {spec.path}.", suggestions=["Check its path."])
+    message = f"{item.id} is not on this box."
+    return ModelError("model-absent", message, suggestions=[_download(item)], actions=["download"])
 
 
-def _download(spec: ModelSpec) -> str:
-    revision = f" --revision {spec.revision}" if spec.revision else ""
-    size = f" ({spec.bytes / 1e9:.0f} GB)" if spec.bytes else ""
-    return f"Download it{size}: hf download {spec.repo}{revision}"
+def _corrupt(item: Item, disk: OnDisk) -> ModelError:
+    bad = [file.info.path for file in disk.files if file.state == "corrupt"]
+    return ModelError(
+        "model-corrupt",
+        f"{item.id} has damaged files: {', '.join(bad[:5])}{' …' if bad[5:] else ''}.",
+        cause="Their size or SHA-256 is not the one the repository lists.",
+        suggestions=[f"Fetch them again: wan-tui models verify {item.id} --repair"],
+        actions=["repair"],
+    )
+
+
+def _download(item: Item) -> str:
+    count = item.expected_bytes
+    return f"Download it{f' ({count / 1e9:.0f} GB)' if count else ''}: wan-tui models download {item.id}"
 
 
 def _names(specs: Iterable[ModelSpec]) -> str:
@@ -202,15 +221,15 @@ def _names(specs: Iterable[ModelSpec]) -> str:
 # --- the values -------------------------------------------------------------------------------------------------------
 
 
-def _complete(job: Job, spec: ModelSpec, folder: ModelFolder | None, file: Path, output: Path | None) -> Job:
-    defaults = spec.defaults
+def _complete(job: Job, item: Item, folder: ModelFolder | None, file: Path, output: Path | None) -> Job:
+    spec, defaults = item.spec, item.spec.defaults
     inputs = _inputs(job)
     width, height = _size(job, spec, folder)
     guidance = defaults.guidance if job.guidance is None else job.guidance
     shift = job.flow_shift or defaults.shift_for(width, height) or _saved_shift(folder)
     done = replace(
         job,
-        model=str(spec.path) if spec.path else spec.id,
+        model=str(spec.path) if spec.path else item.id,
         negative_prompt=defaults.negative_prompt if job.negative_prompt is None else job.negative_prompt,
         width=width,
         height=height,
@@ -301,7 +320,7 @@ def _saved_shift(folder: ModelFolder | None) -> float | None:
 
 
 def _output(job: Job, file: Path, folder: Path | None) -> Output:
-    name = f"{Path(job.model).name}-{job.seed}.mp4"
+    name = f"{Path(job.model).name.replace(':', '-')}-{job.seed}.mp4"
     path = job.output.path or file.parent / "outputs" / name
     if folder:
         path = folder / path.name

@@ -92,8 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--installed", action="store_true", help="only those on disk")
     listing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
     show = actions.add_parser("show", help="one model in full", allow_abbrev=False)
-    show.add_argument("model", metavar="MODEL", help="id[@version]")
+    show.add_argument("model", metavar="MODEL", help="id[@version][:variant]")
     show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+    _library_actions(actions)
 
     jobs = verbs.add_parser("jobs", help="the journal: queue and history", allow_abbrev=False)
     actions = jobs.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -105,6 +106,37 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("id", metavar="ID", help="a job's id, the beginning of one, or last")
         verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
     return parser
+
+
+def _library_actions(actions: Any) -> None:
+    """What changes the library: download, verify, import, remove."""
+
+    def add(name: str, what: str) -> argparse.ArgumentParser:
+        action: argparse.ArgumentParser = actions.add_parser(name, help=what, allow_abbrev=False)
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+        action.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress")
+        return action
+
+    def named(action: argparse.ArgumentParser, every: str) -> None:
+        action.add_argument("model", nargs="*", metavar="MODEL", help="id[@version][:variant]")
+        action.add_argument("--all", action="store_true", help=every)
+
+    download = add("download", "fetch models, or go on where a download stopped")
+    named(download, "every model of the manifest; the sum is shown first")
+    download.add_argument("--revision", metavar="REV", help="a branch, tag or commit instead of the manifest's")
+    download.add_argument("--limit-rate", metavar="RATE", help="at most so many bytes a second, such as 20MB")
+    download.add_argument("--yes", action="store_true", help="do not ask")
+    verify = add("verify", "compare every byte on disk with its SHA-256, offline")
+    named(verify, "every model on disk")
+    verify.add_argument("--quick", action="store_true", help="only sizes and times since the last verification")
+    verify.add_argument("--repair", action="store_true", help="fetch again what is bad or missing")
+    adopt = add("import", "take over files you have already, by their SHA-256; yours stay where they are")
+    adopt.add_argument("model", metavar="MODEL", help="id[@version][:variant]")
+    adopt.add_argument("folder", metavar="FOLDER", help="where to look, with all below it")
+    adopt.add_argument("--revision", metavar="REV", help="a branch, tag or commit instead of the manifest's")
+    remove = add("remove", "take a model from this box; shows what that frees, and asks")
+    remove.add_argument("model", metavar="MODEL", help="id[@version][:variant]")
+    remove.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def run_options(parser: argparse.ArgumentParser, **more: Any) -> None:

@@ -1,0 +1,87 @@
+"""Files the user has already, from a folder or another tool's cache, taken over by size and SHA-256, never moved."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.control import Control
+from engine.errors import JobError
+from engine.events import Bus, Import
+from engine.library.crew import Task, work
+from engine.library.digest import Digests
+from engine.library.hub import Manners
+from engine.library.item import Item
+from engine.library.keep import begin, finish
+from engine.library.locate import OnDisk, look
+from engine.library.resolve import Want, resolve
+from engine.library.room import check_room
+from engine.library.store import has_bytes, put
+from engine.library.tally import Tally
+from engine.library.verify import cores
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What an import did: `taken` names files that are the model's now, `lacking` those that were not found."""
+
+    copy: OnDisk
+    taken: tuple[str, ...]
+    lacking: tuple[str, ...]
+    taken_bytes: int
+
+
+def adopt(
+    item: Item, folder: Path, bus: Bus, control: Control, *, revision: str | None = None, manners: Manners | None = None
+) -> Adopted:
+    """Take from `folder` every file that `item` lacks and whose bytes are those the repository lists, by any name.
+
+    Says `Import` events. Raises `JobError` when the folder cannot be read, and what `resolve` and a full disk raise.
+    """
+    if not folder.is_dir():
+        raise JobError("bad-folder", f"{folder} is not a folder.", suggestions=["Name the folder to take files from."])
+    digests = Digests()
+    quiet = Tally(bus, item.id, Import, {})
+    base = item.base if item.made else item
+    wants = resolve(base, control, manners or Manners(), lambda text: quiet.warn("retry", text), revision)
+    lacking = [want for want in wants if not has_bytes(want.place.path(want.file), want.file, digests, control)]
+    found = _candidates(folder, {want.file.size for want in lacking})
+    begin(wants)
+    taken: dict[str, int] = {}
+    tally = Tally(bus, item.id, Import, {str(path): size for path, size in found.items()})
+    work([_taking(path, lacking, taken, digests, tally) for path in found], cores(), control, say=tally.say)
+    digests.save()
+    finish(wants, digests)
+    left = tuple(want.name for want in lacking if want.name not in taken)
+    return Adopted(look(item, Digests()), tuple(sorted(taken)), left, sum(taken.values()))
+
+
+def _candidates(folder: Path, sizes: set[int]) -> dict[Path, int]:
+    """Regular files below a folder, links followed and each counted once, that have one of these sizes."""
+    found: dict[Path, int] = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(os.path.realpath(os.path.join(parent, name)))
+            with suppress(OSError):  # a link that leads nowhere, a file that may not be looked at
+                info = path.stat()
+                if stat.S_ISREG(info.st_mode) and info.st_size in sizes:
+                    found[path] = info.st_size
+    return found
+
+
+def _taking(path: Path, lacking: list[Want], taken: dict[str, int], digests: Digests, tally: Tally) -> Task:
+    def task(control: Control) -> None:
+        for want in lacking:
+            if want.name in taken or want.file.size != path.stat().st_size:
+                continue
+            digest = has_bytes(path, want.file, digests, control, lambda read: tally.add(str(path), read))
+            if digest is None:
+                continue
+            check_room(want.file.size, want.place.root)
+            if put(path, digest, want.place, want.file, digests, control):
+                taken[want.name] = want.file.size
+
+    return task

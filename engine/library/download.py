@@ -1,0 +1,212 @@
+"""A model brought to this box: what is here already is looked at, what lies elsewhere here is shared, the rest fetched.
+
+Every file ends verified. What was fetched stays whatever happens: a second call goes on where the first one stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.control import Control
+from engine.errors import Cancelled, RunError, WanError
+from engine.events import Bus, Download, Downloaded, Failed
+from engine.library.crew import Task, work
+from engine.library.digest import Digests
+from engine.library.fetch import fetch, writing
+from engine.library.hub import Line, Manners, file_url
+from engine.library.item import Item
+from engine.library.keep import begin, finish
+from engine.library.locate import OnDisk, look
+from engine.library.make import make
+from engine.library.resolve import Want, resolve
+from engine.library.room import check_room, disk_error
+from engine.library.store import client_lock, elsewhere, has_bytes, put
+from engine.library.tally import Tally
+from engine.paths import hub_cache, models_root
+
+_LOOKERS = 4
+
+
+def download(
+    item: Item, bus: Bus, control: Control, *, revision: str | None = None, manners: Manners | None = None
+) -> OnDisk:
+    """Bring a model or variant to this box, whole and verified; `revision` is taken instead of the manifest's.
+
+    Says `Download` events, then `Downloaded` or `Failed`. Raises `ModelError`, `RunError` (`disk-full`, `unreachable`)
+    and `Cancelled`; every byte that came is kept for the next call.
+    """
+    since = time.monotonic()
+    with _told(item, bus):
+        fetched = _fetch_all(item.base if item.made else item, bus, control, manners or Manners(), revision)
+        if item.made:
+            make(item, bus, control)
+    copy = look(item, Digests())
+    bus.publish(
+        Downloaded(
+            job=item.id,
+            id=item.id,
+            path=str(copy.path),
+            revision=copy.revision,
+            bytes=copy.present_bytes,
+            fetched_bytes=fetched,
+            seconds=round(time.monotonic() - since, 3),
+        )
+    )
+    return copy
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a download takes: bytes in all, and those of them that are not on this box."""
+
+    total_bytes: int
+    missing_bytes: int
+
+
+def needed(item: Item, control: Control, *, revision: str | None = None, manners: Manners | None = None) -> Need:
+    """What a download would take, without beginning it. The Hub is asked for a listing where none is kept."""
+    wants = resolve(item.base if item.made else item, control, manners or Manners(), lambda _: None, revision)
+    stored = {want.store: want for want in wants}
+    missing = (want for path, want in stored.items() if not path.is_file() or path.stat().st_size != want.file.size)
+    return Need(sum(want.file.size for want in stored.values()), sum(_lacking(want) for want in missing))
+
+
+def _fetch_all(item: Item, bus: Bus, control: Control, manners: Manners, revision: str | None) -> int:
+    """Bring every file of an item; returns the bytes that came over the network."""
+    quiet = Tally(bus, item.id, Download, {})
+    wants = resolve(item, control, manners, lambda text: quiet.warn("retry", text), revision)
+    begin(wants)
+    groups = _same_bytes(wants)
+    here = _Here(Digests(), Tally(bus, item.id, Download, {want.name: want.file.size for want in wants}))
+    lacking: list[list[Want]] = []
+    held = elsewhere(want.file for want in wants)
+    work([_looking(group, held, here, lacking) for group in groups], _LOOKERS, control, say=here.say)
+    fetched: list[int] = []
+    if lacking:
+        for root in {group[0].place.root for group in lacking}:
+            check_room(sum(_lacking(group[0]) for group in lacking if group[0].place.root == root), root)
+        with Line(manners) as line:
+            lacking.sort(key=lambda group: group[0].file.size)  # small files tell early what is refused
+            tasks = [_fetching(group, here, line, fetched) for group in lacking]
+            work(tasks, manners.files, control, say=here.say, stop=line.cut)
+    here.digests.save()
+    finish(wants, here.digests)
+    return sum(fetched)
+
+
+class _Here:
+    """What the tasks of one download share: what is known of files, and who is told how far they are."""
+
+    def __init__(self, digests: Digests, tally: Tally) -> None:
+        self.digests, self.tally = digests, tally
+
+    def say(self) -> None:
+        self.tally.say()
+        self.digests.save()  # what is verified stays so after a kill
+
+
+def _same_bytes(wants: Sequence[Want]) -> list[list[Want]]:
+    """Files grouped by where their bytes gather: equal files of a repository are fetched once."""
+    groups: dict[Path, list[Want]] = {}
+    for want in wants:
+        groups.setdefault(want.place.part(want.file), []).append(want)
+    return list(groups.values())
+
+
+def _looking(group: list[Want], held: dict[str, list[Path]], here: _Here, lacking: list[list[Want]]) -> Task:
+    """Use what lies here already, in place or `held` elsewhere; else leave the group to be fetched."""
+    want = group[0]
+
+    def task(control: Control) -> None:
+        own = [other.store for other in group]
+        for path in dict.fromkeys([*own, *held.get(want.file.sha256 or "", [])]):
+            digest = has_bytes(path, want.file, here.digests, control)
+            if digest and all(put(path, digest, w.place, w.file, here.digests, control) for w in group):
+                for other in group:
+                    here.tally.carry(other.name, other.file.size)
+                return
+        lacking.append(group)
+
+    return task
+
+
+def _fetching(group: list[Want], here: _Here, line: Line, fetched: list[int]) -> Task:
+    want = group[0]
+    place, file, store = want.place, want.file, want.store
+
+    def reach(done: int) -> None:
+        here.tally.reach(want.name, done)
+
+    def wait() -> None:
+        here.tally.warn("waiting", f"{want.name}: another process fetches it; waiting for that.")
+
+    def task(_: Control) -> None:
+        path = place.part(file)
+        place.make_parents(path)
+        place.make_parents(store)
+        with writing(path, file, line.control, reach, wait) as part, client_lock(place, file, line.control):
+            digest = has_bytes(store, file, here.digests, line.control)
+            if digest:  # another process has finished it
+                part.throw_away()
+            else:
+                part.read_back(line.control, lambda done: here.tally.carry(want.name, done))
+                check_room(file.size - part.have, place.root)
+                url = file_url(line, want.listing, file)
+                digest = fetch(line, url, part, store, want.sealed, lambda text: here.tally.warn("retry", text))
+                here.digests.learn(store, digest)
+                fetched.append(part.came)
+        for other in group:
+            put(store, digest, other.place, other.file, here.digests, line.control)
+            here.tally.carry(other.name, other.file.size)
+
+    return task
+
+
+def _lacking(want: Want) -> int:
+    """Bytes of a file that are still to come."""
+    try:
+        return max(0, want.file.size - want.place.part(want.file).stat().st_size)
+    except OSError:
+        return want.file.size
+
+
+@contextmanager
+def _told(item: Item, bus: Bus) -> Iterator[None]:
+    """Say how it failed, in the words of what it is."""
+    try:
+        yield
+    except WanError as error:
+        _failed(bus, item, error)
+        raise
+    except OSError as error:
+        named = disk_error(error, models_root() or hub_cache())
+        _failed(bus, item, named)
+        raise named from error
+    except Cancelled:
+        kept = look(item.base if item.made else item, Digests()).present_bytes
+        stopped = RunError(
+            "stopped",
+            f"The download of {item.id} was stopped; {kept / 1e9:.2f} GB are kept.",
+            suggestions=["Download it again: it goes on where it stopped."],
+            actions=["download"],
+        )
+        _failed(bus, item, stopped)
+        raise
+
+
+def _failed(bus: Bus, item: Item, error: WanError) -> None:
+    bus.publish(
+        Failed(
+            job=item.id,
+            id=item.id,
+            code=error.code,
+            message=error.message,
+            cause=error.cause,
+            suggestions=error.suggestions,
+            actions=error.actions,
+        )
+    )

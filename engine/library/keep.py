@@ -1,0 +1,70 @@
+"""The lock file of each place: what should lie there, written before anything comes, completed when all is there."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from engine.library.digest import Digests
+from engine.library.listing import Listing, is_commit, is_needed, read_lock
+from engine.library.place import OURS, Place
+from engine.library.resolve import Want
+from engine.paths import write_atomic
+
+
+def begin(wants: Sequence[Want]) -> None:
+    """Write down what is to come: from then on disk alone tells how far it is."""
+    for place, listing in {want.place: want.listing for want in wants}.items():
+        old = read_lock(place.lock)
+        if old and old.commit == listing.commit:
+            continue
+        place.make_parents(place.lock)
+        listing.save(place.lock)
+        if old and not place.cached:
+            _leave(old, listing, place)
+
+
+def _leave(old: Listing, new: Listing, place: Place) -> None:
+    """Take away what a plain folder held of another commit and this one lacks."""
+    for file in old.files:
+        path = place.path(file)
+        if file.path not in new.by_path and is_needed(file.path) and path.is_file() and not path.is_symlink():
+            path.unlink()
+
+
+def finish(wants: Sequence[Want], digests: Digests) -> None:
+    """Complete the lock files with what was counted, name the branch, drop the parts of what is here or not wanted."""
+    for place, listing in {want.place: want.listing for want in wants}.items():
+        files = [want.file for want in wants if want.place == place]
+        counted = {file.path: found.sha256 for file in files if (found := digests.of(place.path(file)))}
+        kept = read_lock(place.lock) or listing
+        if (complete := kept.with_digests(counted)) != kept:
+            complete.save(place.lock)
+        lacking = any(not place.path(file).is_file() for file in files)
+        if place.cached and not lacking and listing.asked and not is_commit(listing.asked):
+            ref = place.root / "refs" / listing.asked
+            place.make_parents(ref)
+            write_atomic(ref, listing.commit.encode(), shared=True)
+        _drop_parts(place)
+
+
+def _drop_parts(place: Place) -> None:
+    """Parts of files that are here by now, or that no lock file of the repository lists any more, are orphans."""
+    ours = place.root / OURS
+    listings = [read_lock(lock) for lock in ours.glob("*.json")]
+    coming = {
+        file.etag
+        for listing in listings
+        if listing
+        for file in listing.files
+        if not replace(place, commit=listing.commit).store(file).is_file()
+    }
+    for part in sorted((ours / "parts").glob("*")):
+        with suppress(OSError), part.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody writes it
+            if part.name not in coming:
+                part.unlink()
+    with suppress(OSError):
+        (ours / "parts").rmdir()

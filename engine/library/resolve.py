@@ -1,0 +1,90 @@
+"""Which files, of which commit, go where: from a lock file where there is one, else from the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.control import Control
+from engine.errors import ModelError
+from engine.library.crew import work
+from engine.library.digest import Digests
+from engine.library.hub import Line, Manners, ask_listing
+from engine.library.item import Item, Source
+from engine.library.listing import File, Listing, is_commit
+from engine.library.locate import look_at
+from engine.library.place import Place, new_place, places
+
+
+@dataclass(frozen=True)
+class Want:
+    """A file to have at a place. `name` is what people read, and unique within an item."""
+
+    name: str
+    place: Place
+    file: File
+    listing: Listing
+
+    @property
+    def store(self) -> Path:
+        return self.place.store(self.file)
+
+    @property
+    def sealed(self) -> bool:
+        """Weights of a plain folder may not be written to: several folders can share their bytes."""
+        return not self.place.cached and self.file.git is None
+
+
+def resolve(
+    item: Item,
+    control: Control,
+    manners: Manners,
+    warn: Callable[[str], None],
+    revision: str | None = None,
+) -> list[Want]:
+    """Every file an item needs. The Hub is asked only for what no lock file tells.
+
+    `revision` is taken instead of the manifest's. Raises `ModelError`, `RunError` (`unreachable`), `Cancelled`.
+    """
+    if not item.sources:
+        raise ModelError(
+            "not-downloadable",
+            f"{item.id} comes from no repository: there is nothing to fetch.",
+            suggestions=["It is made or lies on this box: `wan-tui models show` says where."],
+        )
+    wants: list[Want] = []
+    for number, source in enumerate(item.sources):
+        asked = revision if revision and not source.borrowed else source.revision
+        known = None if revision and not is_commit(revision) else _known(item, source, asked)
+        if known is None:
+            listing = _asked(source.repo, asked, control, manners, warn)
+            known = listing, new_place(source.repo, listing.commit)
+        listing, place = known
+        prefix = f"{source.repo}/" if number else ""
+        wants += [Want(prefix + file.path, place, file, listing) for file in source.wanted(listing)]
+    return wants
+
+
+def _known(item: Item, source: Source, asked: str | None) -> tuple[Listing, Place] | None:
+    """A listing kept on this box for what is asked, and where its files go: where they all are, else where we write."""
+    digests = Digests()
+    for place in places(source.repo, asked):
+        listing = place.listing()
+        if listing is None or (asked and is_commit(asked) and listing.commit != asked):
+            continue
+        try:
+            source.wanted(listing)
+        except ModelError:
+            continue
+        if look_at(place, source, item.spec, digests).whole:
+            return listing, place
+        return listing, new_place(source.repo, listing.commit)
+    return None
+
+
+def _asked(repo: str, revision: str | None, control: Control, manners: Manners, warn: Callable[[str], None]) -> Listing:
+    answer: list[Listing] = []
+    with Line(manners) as line:
+        work([lambda _: answer.append(ask_listing(line, repo, revision, warn))], 1, control, stop=line.cut)
+    return answer[0]

@@ -1,0 +1,58 @@
+"""Room on a disk: asked for before a long work begins, and named when it ran out in the middle."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from engine.errors import RunError
+
+_MARGIN_BYTES = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def check_room(needed: int, place: Path) -> None:
+    """Raise `RunError` (`disk-full`) when `needed` bytes more do not fit at `place`, which need not be there yet."""
+    free = free_bytes(place)
+    if needed and needed + _MARGIN_BYTES > free:
+        raise _full(
+            place, f"{_size(needed)} more are needed, {_size(free)} are free: {_size(needed - free)} are missing."
+        )
+
+
+def free_bytes(place: Path) -> int:
+    """What this user can still write at `place`, or at the nearest folder above it that is there."""
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
+    disk = os.statvfs(place)
+    return disk.f_bavail * disk.f_frsize
+
+
+def disk_error(error: OSError, place: Path) -> RunError:
+    """What a failed write means. What was written so far is kept."""
+    if error.errno in _FULL:
+        return _full(place, f"It became full: {_size(free_bytes(place))} are free.")
+    name = error.filename or place
+    return RunError(
+        "cannot-write",
+        f"{name} cannot be written: {error.strerror or error}.",
+        suggestions=["Check its owner and permissions, or set MODELS_ROOT to another folder."],
+    )
+
+
+def _full(place: Path, cause: str) -> RunError:
+    return RunError(
+        "disk-full",
+        f"There is not enough room in {place}.",
+        cause=cause,
+        suggestions=[
+            "Free some: `wan-tui models list --installed` shows what is here, `wan-tui models remove ID` frees it.",
+            "Or set MODELS_ROOT to a folder on a larger disk. What was fetched so far is kept.",
+        ],
+        actions=["remove", "download"],
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count, 0) / 1e6:.1f} MB"

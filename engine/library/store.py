@@ -1,0 +1,126 @@
+"""Bytes that are here already, wherever they lie on this box, brought to where a model reads them: stored once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine.control import Control
+from engine.library.digest import Digest, Digests, count
+from engine.library.listing import File, read_lock
+from engine.library.locate import matches
+from engine.library.place import OURS, Place
+from engine.library.share import share
+from engine.paths import hub_cache, models_root
+
+_WAIT_S = 0.3
+
+
+def has_bytes(
+    path: Path, file: File, digests: Digests, control: Control, tick: Callable[[int], None] | None = None
+) -> Digest | None:
+    """The digest of what lies at `path` when it is `file`, remembered or counted now; None if it is not."""
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(info.st_mode) or info.st_size != file.size:
+        return None
+    known = digests.of(path, info)
+    if known is None or matches(file, known) is None:
+        known = count(path, control, git=file.sha256 is None, tick=tick)
+        digests.learn(path, known, info)
+    return known if matches(file, known) else None
+
+
+def put(source: Path, digest: Digest, place: Place, file: File, digests: Digests, control: Control) -> bool:
+    """Bring bytes that lie at `source` to `file`'s own place. False when they changed on the way: nothing is kept."""
+    target = place.store(file)
+    if target != source and not _same(source, target):
+        place.make_parents(target)
+        before = _stamp(source)
+        shared = share(source, target, control, sealed=is_sealed(source))
+        if (shared.sha256 or digest.sha256) != digest.sha256 or _stamp(source) != before:
+            target.unlink()
+            return False
+        if not place.cached and file.git is None:
+            target.chmod(target.stat().st_mode & 0o555)  # weights may be shared: nobody is to write into them
+        digests.learn(source, digest)  # a link more is a change of its times
+    digests.learn(target, digest)
+    link(place, file)
+    return True
+
+
+def link(place: Place, file: File) -> None:
+    """In a cache, let the snapshot's name lead to the blob."""
+    if not place.cached:
+        return
+    name, blob = place.path(file), place.store(file)
+    place.make_parents(name)
+    target = os.path.relpath(blob, name.parent)
+    if name.is_symlink() and os.readlink(name) == target:
+        return
+    folder = tempfile.mkdtemp(dir=name.parent, prefix=".link.")
+    try:
+        os.symlink(target, os.path.join(folder, "link"))
+        os.replace(os.path.join(folder, "link"), name)
+    finally:
+        os.rmdir(folder)
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a file lies in a Hugging Face cache, whose blobs nobody writes to: another name for it is safe."""
+    real = Path(os.path.realpath(path))
+    return real.parent.name == "blobs" and real.parent.parent.name.startswith(("models--", "datasets--", "spaces--"))
+
+
+def elsewhere(files: Iterable[File]) -> dict[str, list[Path]]:
+    """Where on this box files of these SHA-256s lie: in any repository of the cache, in any plain folder of ours."""
+    wanted = {file.sha256 for file in files if file.sha256 and file.git is None}
+    found: dict[str, list[Path]] = {sha256: [] for sha256 in wanted}
+    for repo in sorted(hub_cache().glob("models--*")):
+        for sha256 in wanted:
+            if (blob := repo / "blobs" / sha256).is_file():
+                found[sha256].append(blob)
+    for root in (models_root(), hub_cache().parent / "wan-tui"):
+        for lock in sorted(root.glob(f"*/*/{OURS}/lock.json")) if root else ():
+            listing = read_lock(lock)
+            for file in listing.files if listing else ():
+                if file.sha256 in wanted and (path := lock.parent.parent / file.path).is_file():
+                    found[file.sha256].append(path)
+    return found
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    info = path.stat()
+    return info.st_size, info.st_mtime_ns, info.st_ino
+
+
+@contextmanager
+def client_lock(place: Place, file: File, control: Control) -> Iterator[None]:
+    """In a cache, the lock the Hugging Face client takes for a blob: it waits for us, and we for it."""
+    if not place.cached:
+        yield
+        return
+    folder = place.root.parent / ".locks" / place.root.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{file.etag}.lock").open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                control.wait(_WAIT_S)
+        yield
