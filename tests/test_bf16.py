@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import importlib
 import json
@@ -38,6 +39,14 @@ WITH_WEIGHTS = ("transformer", "transformer_2", "text_encoder", "image_encoder",
 ODD = [float("nan"), float("inf"), -float("inf"), -0.0, 1e-45, 3.4e38, 1.00390625, 1.01171875]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> Iterator[None]:
+    """Each staged load collects garbage, and looks through all that was imported if it is let."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="module")
 def fp32(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`fp32("t2v")` is a folder of that kind none of whose weights bf16 can hold."""
@@ -56,19 +65,23 @@ def fp32(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return get
 
 
-@pytest.fixture
-def source(fp32: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A small folder of one's own to damage, in five shards."""
-    return sharded(fp32("t2v"), tmp_path / "source")
-
-
-def sharded(folder: Path, copy: Path) -> Path:
+@pytest.fixture(scope="module")
+def shards(fp32: Callable[[str], Path]) -> Path:
+    """The same model in many shards."""
+    folder, copy = fp32("t2v"), fp32("t2v").with_name("shards")
     shutil.copytree(folder, copy)
     for name in ("transformer", "text_encoder"):
         shutil.rmtree(copy / name)
         load(folder, name, torch.float32).save_pretrained(copy / name, max_shard_size="30KB")
     assert len(list(copy.rglob("*.safetensors"))) > 5
     return copy
+
+
+@pytest.fixture
+def source(shards: Path, tmp_path: Path) -> Path:
+    """Those shards, to damage."""
+    shutil.copytree(shards, tmp_path / "source")
+    return tmp_path / "source"
 
 
 def make(source: Path, target: Path, *, sealed: bool = False) -> dict[str, str]:
@@ -119,7 +132,9 @@ def check_same(source: Path, made: Path) -> None:
         expected = load(source, name, torch.bfloat16)
         assert bits(load(made, name, torch.bfloat16)) == bits(expected), name
         staged = [
-            bits(Components(open_folder(top), placement, Control(), Voice("a", Bus())).bring(name))
+            bits(
+                Components(open_folder(top), placement, Control(), Voice(Bus(), "a", lambda: (None, None))).bring(name)
+            )
             for top in (source, made)
         ]
         assert staged[0] == staged[1], name
@@ -127,6 +142,13 @@ def check_same(source: Path, made: Path) -> None:
             stored = {key: t.dtype for key, t in tensors(made / name).items()}
             loaded = {key: t.dtype for key, t in expected.state_dict().items() if key in stored}
             assert stored == loaded, name  # what is stored is what is computed with: not a byte wider
+
+
+def check_fresh(source: Path, made: Path) -> None:
+    """It is what a first call makes."""
+    fresh = made.with_name(f"{made.name}-fresh")
+    make(source, fresh)
+    assert files(made) == files(fresh)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -218,7 +240,7 @@ def test_each_dtype_becomes_what_it_is_loaded_as(tmp_path: Path) -> None:
         "eight": torch.rand(5).to(torch.float8_e4m3fn),
         "norm1.double": odd.double() / 3,
         "norm1.half": odd.half(),
-        "norm1.single": odd,
+        "norm1.single": odd.clone(),
         "whole": torch.tensor([[2**62, -1]]),
         "flags": torch.tensor([True, False, True]),
         "bytes": torch.arange(7, dtype=torch.uint8),
@@ -285,8 +307,7 @@ def test_a_cache_snapshot_is_a_source(fp32: Callable[[str], Path], tmp_path: Pat
     os.mkfifo(source / "vae" / "pipe")
     before = state(tmp_path / "cache")
     make(source, made, sealed=True)
-    check_same(fp32("i2v-clip"), made)
-    assert files(made).keys() == files(fp32("i2v-clip")).keys()
+    check_fresh(fp32("i2v-clip"), made)
     assert not any(path.is_symlink() for path in made.rglob("*"))
     assert state(tmp_path / "cache") == before
     for path in ("vae/diffusion_pytorch_model.safetensors", "image_encoder/model.safetensors"):
@@ -388,17 +409,19 @@ def test_a_killed_call_is_taken_up(source: Path, tmp_path: Path, moment: float) 
 
 
 def test_a_cancel_keeps_the_finished_shards(source: Path, tmp_path: Path) -> None:
-    control, made, told = Control(), tmp_path / "made", []
+    control, made, whole, told = Control(), tmp_path / "made", list[str](), list[str]()
+    make_bf16(source, tmp_path / "whole", Control(), At(0, lambda: None, whole), sealed=False)
+    turn = max(whole.index(path) for path in whole if whole.count(path) > 3) + 1  # in the last of the larger shards
     with pytest.raises(Cancelled):
-        make_bf16(source, made, control, At(30, control.cancel, told), sealed=False)
-    assert len(told) == 30  # at the next slice, not at the next file
+        make_bf16(source, made, control, At(turn, control.cancel, told), sealed=False)
+    assert len(told) == turn  # at the next slice, not at the next file
     finished = files(made)
     assert finished
     assert not [path for path in finished if path.endswith((".part", "model_index.json"))]
     before = state(made)
     make(source, made)
     assert {path: state(made)[path] for path in finished} == {path: before[path] for path in finished}
-    check_same(source, made)
+    check_fresh(source, made)
 
 
 def test_a_second_call_does_nothing(source: Path, tmp_path: Path) -> None:
@@ -423,7 +446,7 @@ def test_what_changed_is_made_again(source: Path, tmp_path: Path) -> None:
     edited.write_bytes(b"edited")
     (made / "scheduler" / "scheduler_config.json").unlink()
     make(source, made)
-    check_same(source, made)
+    check_fresh(source, made)
     again = {path for path, was in before.items() if state(made)[path] != was}
     expected = {str(path.relative_to(made)) for path in (made / "transformer" / changed.name, edited)}
     ours = {".wan-tui/bf16.json", "model_index.json"}
@@ -457,7 +480,7 @@ def test_shards_the_source_has_no_more_go(source: Path, fp32: Callable[[str], Pa
     make(fp32("t2v"), made)
     assert files(made).keys() == files(fp32("t2v")).keys() | {"transformer/mine.safetensors"}
     mine.unlink()
-    check_same(fp32("t2v"), made)
+    check_fresh(fp32("t2v"), made)
 
 
 ENTRY = {"source": [1, 1, 1], "kept": None, "sha256": None, "output": [1, 1]}
@@ -544,17 +567,13 @@ def test_a_damaged_shard_is_named_before_anything_is_made(
 
 
 def test_a_shard_that_changes_while_it_is_read_is_refused(source: Path, tmp_path: Path) -> None:
-    shard = shards_of(source)[0]
-    for act in (lambda: os.truncate(shard, shard.stat().st_size - 400), lambda: os.utime(shard, ns=(1, 1))):
+    shard = source / "text_encoder" / "model-00001-of-00003.safetensors"
+    for act in (lambda: os.utime(shard, ns=(1, 1)), lambda: os.truncate(shard, shard.stat().st_size - 400)):
         with pytest.raises(ModelError) as refused:
-            turn = At(1, act, [])
-            make_bf16(source, tmp_path / "made", Control(), turn, sealed=False)
+            make_bf16(source, tmp_path / "made", Control(), At(1, act, []), sealed=False)
         assert refused.value.code == "bad-weights"
-        assert f"transformer/{shard.name}" in refused.value.message
-        assert turn.told[0] == f"transformer/{shard.name}"
+        assert f"text_encoder/{shard.name}" in refused.value.message
         assert files(tmp_path / "made") == {}
-        text = (source / "transformer" / shard.name).read_bytes()
-        shard.write_bytes(text + bytes(-len(text) % 8 + 400 - (-len(text) % 8)))
 
 
 @pytest.mark.parametrize("name", ["../vae/diffusion_pytorch_model.safetensors", "..", "/etc/passwd", "a/b", "a\\b", ""])

@@ -156,14 +156,14 @@ def make_bf16(source: Path, target: Path, control: Control, tick: Tick, *, seale
     _check_target(source, target, classes)
     record = _Record(target)
     _clear(target, record, pieces, [target / name for name in classes])
+    if not all(record.holds(piece) for piece in pieces):  # an unfinished folder must not look like a pipeline
+        (target / _MODEL_INDEX).unlink(missing_ok=True)
     digests: dict[str, str] = {}
     for piece in pieces:
         control.check()
         if record.holds(piece):
             sha256 = record.sha256(piece)
         else:
-            if piece.path != _MODEL_INDEX:  # an unfinished folder must not look like a pipeline
-                (target / _MODEL_INDEX).unlink(missing_ok=True)
             (target / piece.path).parent.mkdir(parents=True, exist_ok=True)
             sha256 = _make(piece, target / piece.path, control, tick, sealed=sealed)
             record.add(piece, sha256)
@@ -258,7 +258,7 @@ def _with_total(piece: _Piece, ours: list[_Piece]) -> _Piece:
         raise _bad(piece.path, "names no shards")
     total = 0
     for name in sorted(set(map(str, names.values()))):
-        if name in (".", "..") or Path(name).name != name or "\\" in name:
+        if name in ("", ".", "..") or Path(name).name != name or "\\" in name:
             raise _bad(piece.path, f"names the shard {name!r:.120}, which leaves its folder")
         if name not in shards:
             raise _incomplete(piece.path, name)
