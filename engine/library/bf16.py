@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import stat
@@ -22,6 +21,7 @@ from engine.control import Control
 from engine.errors import ModelError
 from engine.library.listing import is_needed
 from engine.library.share import part_of, regular_file, share, write_all
+from engine.library.weights import WIDTH, Shard, Tensor, bad_weights, read_shard
 from engine.paths import write_atomic
 
 _TRANSFORMERS = (
@@ -36,12 +36,6 @@ _MAY_KEEP = (
     *("rope", "norm1", "norm2", "norm3", "scale_shift_table", "modulation"),
     *("time_embedder", "time_embedding", "time_projection", "motion_synthesis_weight"),
 )
-_BYTES = {
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
-    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
-    **dict.fromkeys(("U32", "I32", "F32"), 4),
-    **dict.fromkeys(("U64", "I64", "F64"), 8),
-}
 _TORCH = {
     "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2",
@@ -50,7 +44,6 @@ _TORCH = {
     "F32": "float32",
     "F64": "float64",
 }
-_HEADER_BYTES = 100_000_000  # what the format allows
 _SLICE = 1 << 20  # elements at a time: they stay in the cache of a core
 _SMALL = 1 << 20  # JSON up to this is copied whole
 _RECORD = Path(".wan-tui", "bf16.json")
@@ -61,44 +54,30 @@ Tick = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class _Tensor:
-    """A tensor of a shard, its bytes from `begin` to `end` after the header; `to` is its dtype in the result."""
+class _Result:
+    """What becomes of a shard: the dtype each of its tensors gets, in the order they lie in."""
 
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-    to: str
-
-    @property
-    def count(self) -> int:
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """What the header of a safetensors file says; the tensors as they lie in the file."""
-
-    data: int
-    metadata: dict[str, str] | None
-    tensors: tuple[_Tensor, ...]
+    shard: Shard
+    dtypes: tuple[str, ...]
 
     @property
     def is_final(self) -> bool:
-        return all(tensor.dtype == tensor.to for tensor in self.tensors)
+        return all(tensor.dtype == to for tensor, to in self)
 
     @property
-    def result_bytes(self) -> int:
-        """Bytes of the tensors in the result."""
-        return sum(tensor.count * _BYTES[tensor.to] for tensor in self.tensors)
+    def data_bytes(self) -> int:
+        """Bytes of the tensors."""
+        return sum(tensor.count * WIDTH[to] for tensor, to in self)
 
-    def result_header(self) -> bytes:
-        table: dict[str, Any] = {} if self.metadata is None else {"__metadata__": self.metadata}
+    def __iter__(self) -> Iterator[tuple[Tensor, str]]:
+        return zip(self.shard.tensors, self.dtypes, strict=True)
+
+    def header(self) -> bytes:
+        table: dict[str, Any] = {} if self.shard.metadata is None else {"__metadata__": self.shard.metadata}
         at = 0
-        for tensor in self.tensors:
-            end = at + tensor.count * _BYTES[tensor.to]
-            table[tensor.name] = {"dtype": tensor.to, "shape": tensor.shape, "data_offsets": [at, end]}
+        for tensor, to in self:
+            end = at + tensor.count * WIDTH[to]
+            table[tensor.name] = {"dtype": to, "shape": tensor.shape, "data_offsets": [at, end]}
             at = end
         text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % 8)
@@ -113,7 +92,7 @@ class _Piece:
     source: Path
     identity: tuple[int, int, int]
     kept: tuple[str, ...] | None = None
-    shard: _Shard | None = None
+    result: _Result | None = None
     text: bytes | None = None
 
     @property
@@ -122,15 +101,15 @@ class _Piece:
 
     @property
     def is_converted(self) -> bool:
-        return self.shard is not None and not self.shard.is_final
+        return self.result is not None and not self.result.is_final
 
     @property
     def result_bytes(self) -> int:
         if self.text is not None:
             return len(self.text)
-        if self.shard is None or self.shard.is_final:
+        if self.result is None or self.result.is_final:
             return self.size
-        return len(self.shard.result_header()) + self.shard.result_bytes
+        return len(self.result.header()) + self.result.data_bytes
 
 
 def bf16_bytes(source: Path) -> int:
@@ -204,7 +183,7 @@ def _components(source: Path, index: Mapping[str, Any]) -> dict[str, str]:
     for name, value in index.items():
         if isinstance(value, list) and len(value) == 2 and all(value):
             if not re.fullmatch(r"[a-z][a-z0-9_]{0,60}", name):
-                raise _bad(source / _MODEL_INDEX, f"names the component {name!r:.80}")
+                raise bad_weights(source / _MODEL_INDEX, f"names the component {name!r:.80}")
             if not (source / name).is_dir():
                 raise _incomplete(source, name)
             found[name] = str(value[1])
@@ -216,7 +195,7 @@ def _plan(source: Path, index: Mapping[str, Any], kept: Mapping[str, tuple[str, 
     pieces = []
     for name in _components(source, index):
         ours = [_piece(source, path, kept.get(name)) for path in _files(source, name)]
-        if name in kept and not any(piece.shard for piece in ours):
+        if name in kept and not any(piece.result for piece in ours):
             raise _incomplete(source, f"{name}/*.safetensors")
         pieces += [_with_total(piece, ours) for piece in ours] if name in kept else ours
     pieces.sort(key=lambda piece: piece.text is not None)
@@ -242,7 +221,7 @@ def _piece(source: Path, path: str, kept: tuple[str, ...] | None) -> _Piece:
     real = regular_file(source / path)
     identity = _identity(real.stat())
     if path.endswith(".safetensors"):
-        return _Piece(path, real, identity, kept, _read_shard(real, source / path, kept))
+        return _Piece(path, real, identity, kept, _result_of(real, source / path, kept))
     copied = path.endswith((_INDEX, _MODEL_INDEX)) or (path.endswith(".json") and identity[0] <= _SMALL)
     return _Piece(path, real, identity, text=real.read_bytes() if copied else None)
 
@@ -252,60 +231,25 @@ def _with_total(piece: _Piece, ours: list[_Piece]) -> _Piece:
     if not piece.path.endswith(_INDEX):
         return piece
     table = _read_json(piece.source)
-    shards = {Path(other.path).name: other.shard for other in ours if other.shard and other.path.count("/") == 1}
+    shards = {Path(one.path).name: one.result for one in ours if one.result and one.path.count("/") == 1}
     names, metadata = table.get("weight_map"), table.get("metadata") or {}
     if not isinstance(names, dict) or not names or not isinstance(metadata, dict):
-        raise _bad(piece.path, "names no shards")
+        raise bad_weights(piece.path, "names no shards")
     total = 0
     for name in sorted(set(map(str, names.values()))):
         if name in ("", ".", "..") or Path(name).name != name or "\\" in name:
-            raise _bad(piece.path, f"names the shard {name!r:.120}, which leaves its folder")
+            raise bad_weights(piece.path, f"names the shard {name!r:.120}, which leaves its folder")
         if name not in shards:
             raise _incomplete(piece.path, name)
-        total += shards[name].result_bytes
+        total += shards[name].data_bytes
     table["metadata"] = {**metadata, "total_size": total}
     return _Piece(piece.path, piece.source, piece.identity, text=(json.dumps(table, indent=2) + "\n").encode())
 
 
-def _read_shard(file: Path, shown: Path, kept: tuple[str, ...] | None) -> _Shard:
-    """The header of a safetensors file, every value of it checked. `kept` is None where nothing is converted."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 2 <= length <= min(size - 8, _HEADER_BYTES):
-            raise _bad(shown, "has a header of impossible length")
-        try:
-            table = json.loads(stream.read(length).decode())
-            json.dumps(table, ensure_ascii=False).encode()  # names that are no Unicode could not be written again
-        except (ValueError, RecursionError):
-            raise _bad(shown, "has no readable header") from None
-    metadata = table.pop("__metadata__", None) if isinstance(table, dict) else None
-    if not isinstance(table, dict) or not isinstance(metadata, dict | None):
-        raise _bad(shown, "has a header that is no table of tensors")
-    if any(not isinstance(value, str) for value in (metadata or {}).values()):
-        raise _bad(shown, "has metadata that are no texts")
-    tensors = sorted((_tensor(shown, *entry, kept) for entry in table.items()), key=lambda t: (t.begin, t.end))
-    at = 0
-    for tensor in tensors:
-        if tensor.begin != at:
-            raise _bad(shown, f"has a gap or an overlap before {tensor.name!r:.120}")
-        at = tensor.end
-    if 8 + length + at != size:
-        raise _bad(shown, f"has {size} bytes, and its header tells of {8 + length + at}")
-    return _Shard(8 + length, metadata, tuple(tensors))
-
-
-def _tensor(file: Path, name: str, entry: object, kept: tuple[str, ...] | None) -> _Tensor:
-    try:
-        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]  # type: ignore[index]
-        right = isinstance(shape, list)
-        right = right and all(type(number) is int and number >= 0 for number in (*shape, begin, end))
-        right = right and math.prod(shape) * _BYTES[dtype] == end - begin
-    except (TypeError, ValueError, KeyError):
-        right = False
-    if not right:
-        raise _bad(file, f"says of {name!r:.120} what cannot be")
-    return _Tensor(name, dtype, tuple(shape), begin, end, _result_dtype(name, dtype, kept))
+def _result_of(file: Path, shown: Path, kept: tuple[str, ...] | None) -> _Result:
+    """`kept` is None where nothing is converted."""
+    shard = read_shard(file, shown)
+    return _Result(shard, tuple(_result_dtype(tensor.name, tensor.dtype, kept) for tensor in shard.tensors))
 
 
 def _result_dtype(name: str, dtype: str, kept: tuple[str, ...] | None) -> str:
@@ -348,42 +292,42 @@ def _write(target: Path, text: bytes) -> str:
 
 
 def _convert(piece: _Piece, target: Path, control: Control, tick: Tick) -> str:
-    shard = piece.shard
-    assert shard is not None
+    result = piece.result
+    assert result is not None
     sha = hashlib.sha256()
     with part_of(target) as part:
         with piece.source.open("rb", buffering=0) as stream, part.open("xb", buffering=0) as out:
-            for data in _result(piece, shard, stream, control, tick):
+            for data in _converted(piece, result, stream, control, tick):
                 sha.update(data)
                 write_all(out.fileno(), data)
             os.fsync(out.fileno())
             if _identity(os.fstat(stream.fileno())) != piece.identity:
-                raise _bad(piece.path, "changed while it was read")
-        written = _read_shard(part, part, None).tensors
-        if [(t.name, t.dtype, t.shape) for t in written] != [(t.name, t.to, t.shape) for t in shard.tensors]:
-            raise _bad(part, "does not hold what was written to it")
+                raise bad_weights(piece.path, "changed while it was read")
+        written = [(tensor.name, tensor.dtype, tensor.shape) for tensor in read_shard(part, part).tensors]
+        if written != [(tensor.name, to, tensor.shape) for tensor, to in result]:
+            raise bad_weights(part, "does not hold what was written to it")
     return sha.hexdigest()
 
 
-def _result(piece: _Piece, shard: _Shard, stream: BinaryIO, control: Control, tick: Tick) -> Iterator[memoryview]:
+def _converted(piece: _Piece, result: _Result, stream: BinaryIO, control: Control, tick: Tick) -> Iterator[memoryview]:
     """The bytes of the converted shard, in order; each is gone when the next is asked for."""
     import torch
 
-    yield memoryview(shard.result_header())
+    yield memoryview(result.header())
     # No more is touched than a slice needs: 8 bytes an element are for fp64 alone.
     wide, narrow = bytearray(_SLICE * 8), bytearray(_SLICE * 4)
-    stream.seek(shard.data)
-    for tensor in shard.tensors:
-        width, result = _BYTES[tensor.dtype], _BYTES[tensor.to]
+    stream.seek(result.shard.data)
+    for tensor, to in result:
+        before, after = WIDTH[tensor.dtype], WIDTH[to]
         for first in range(0, tensor.count, _SLICE):
             control.check()
             count = min(_SLICE, tensor.count - first)
-            data = memoryview(wide)[: count * width]
+            data = memoryview(wide)[: count * before]
             _fill(stream, data, piece)
-            if tensor.dtype != tensor.to:
+            if tensor.dtype != to:
                 values = torch.frombuffer(data, dtype=getattr(torch, _TORCH[tensor.dtype]))
-                data = memoryview(narrow)[: count * result]
-                torch.frombuffer(data, dtype=getattr(torch, _TORCH[tensor.to])).copy_(values)
+                data = memoryview(narrow)[: count * after]
+                torch.frombuffer(data, dtype=getattr(torch, _TORCH[to])).copy_(values)
             yield data
             tick(piece.path, stream.tell(), piece.size)
 
@@ -392,7 +336,7 @@ def _fill(stream: BinaryIO, data: memoryview, piece: _Piece) -> None:
     while data:
         read = stream.readinto(data)  # type: ignore[attr-defined]
         if not read:
-            raise _bad(piece.path, "became shorter while it was read")
+            raise bad_weights(piece.path, "became shorter while it was read")
         data = data[read:]
 
 
@@ -473,10 +417,6 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError("bad-model-file", f"{file} holds no JSON object.")
     return value
-
-
-def _bad(file: Path | str, problem: str) -> ModelError:
-    return ModelError("bad-weights", f"{file} {problem}.", suggestions=["Download this file again."])
 
 
 def _incomplete(folder: Path | str, lacking: str) -> ModelError:
