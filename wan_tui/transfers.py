@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import time
 
@@ -81,7 +81,7 @@ class TransferBar(TransferLines):
         if now - self._last < _DRAW_EVERY_S and not finished:
             return
         self._last = now
-        width, height = shutil.get_terminal_size()
+        width, height = _terminal_size()
         shown = list(self._files.values())[: max(0, min(_SHOWN, height - 2))]
         lines = [_whole(event)[: width - 1], *(self._line(one, width - 1) for one in shown)]
         text = self._clear() + "\n".join(lines) + "\n"
@@ -103,6 +103,15 @@ class TransferBar(TransferLines):
         filled = cells * event.done // max(1, event.total)
         bar = self._cells[0] * filled + self._cells[1] * (cells - filled)
         return f"  {name:<{fits}} {bar} {figures}"[:width]
+
+
+def _terminal_size() -> tuple[int, int]:
+    """Columns and lines of the terminal the block is drawn on, whatever standard output is."""
+    try:
+        width, height = os.get_terminal_size(2)
+    except OSError:
+        width = height = 0
+    return width or 80, height or 24
 
 
 def _whole(event: LibraryProgress) -> str:

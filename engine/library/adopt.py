@@ -18,8 +18,8 @@ from engine.library.item import Item
 from engine.library.keep import begin, finish
 from engine.library.locate import OnDisk, look
 from engine.library.resolve import Want, resolve
-from engine.library.room import check_room
-from engine.library.store import has_bytes, put
+from engine.library.room import check_room, disk_error
+from engine.library.store import has_bytes, is_sealed, put
 from engine.library.tally import Tally
 from engine.library.verify import cores
 
@@ -52,8 +52,12 @@ def adopt(
     begin(wants)
     taken: dict[str, int] = {}
     tally = Tally(bus, item.id, Import, {str(path): size for path, size in found.items()})
-    work([_taking(path, lacking, taken, digests, tally) for path in found], cores(), control, say=tally.say)
-    digests.save()
+    try:
+        work([_taking(path, lacking, taken, digests, tally) for path in found], cores(), control, say=tally.say)
+    except OSError as error:
+        raise disk_error(error, wants[0].place.root) from error
+    finally:
+        digests.save()  # what was taken is verified, whatever came after
     finish(wants, digests)
     left = tuple(want.name for want in lacking if want.name not in taken)
     return Adopted(look(item, Digests()), tuple(sorted(taken)), left, sum(taken.values()))
@@ -72,6 +76,12 @@ def _candidates(folder: Path, sizes: set[int]) -> dict[Path, int]:
     return found
 
 
+def _links(path: Path, root: Path) -> bool:
+    """Whether a file becomes ours as another name of the same bytes, which takes no room."""
+    info = path.stat()
+    return root.is_dir() and info.st_dev == root.stat().st_dev and (is_sealed(path) or not info.st_mode & 0o222)
+
+
 def _taking(path: Path, lacking: list[Want], taken: dict[str, int], digests: Digests, tally: Tally) -> Task:
     def task(control: Control) -> None:
         for want in lacking:
@@ -80,7 +90,8 @@ def _taking(path: Path, lacking: list[Want], taken: dict[str, int], digests: Dig
             digest = has_bytes(path, want.file, digests, control, lambda read: tally.add(str(path), read))
             if digest is None:
                 continue
-            check_room(want.file.size, want.place.root)
+            if not _links(path, want.place.root):
+                check_room(want.file.size, want.place.root)
             if put(path, digest, want.place, want.file, digests, control):
                 taken[want.name] = want.file.size
 

@@ -36,6 +36,7 @@ def work(
     inner = Control()
     changed = threading.Condition()
     failures: list[BaseException] = []
+    working = min(threads, len(waiting))
 
     def run() -> None:
         while not inner.cancelled:
@@ -52,18 +53,20 @@ def work(
                 return
 
     def leave() -> None:
+        nonlocal working
         run()
         with changed:
+            working -= 1
             changed.notify_all()
 
-    crew = [threading.Thread(target=leave, name="library", daemon=True) for _ in range(min(threads, len(waiting)))]
+    crew = [threading.Thread(target=leave, name="library", daemon=True) for _ in range(working)]
     for thread in crew:
         thread.start()
     said = time.monotonic()
     try:
-        while not failures and any(thread.is_alive() for thread in crew):
+        while working and not failures:
             with changed:
-                if not failures:
+                if working and not failures:
                     changed.wait(_LOOK_S)
             control.check()
             if time.monotonic() - said >= _SAY_S:

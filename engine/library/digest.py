@@ -57,6 +57,16 @@ class Digests:
         with self._lock:
             self._learnt[place] = [*_identity(info or os.stat(place)), digest.sha256, digest.git]
 
+    def keep(self, before: Iterable[os.stat_result]) -> None:
+        """Go on knowing files of which another name was taken away: that changes a time of theirs, not their bytes."""
+        changed = {tuple(_identity(info)) for info in before}
+        for place, row in self._known.items():
+            with suppress(OSError):
+                if tuple(row[:4]) in changed:
+                    size, written, noted, inode = _identity(os.stat(place))
+                    if [size, written, inode] == [*row[:2], row[3]]:
+                        self._learnt[place] = [size, written, noted, inode, *row[4:]]
+
     def save(self) -> None:
         """Write what was learnt. What cannot be remembered is counted again another time."""
         with self._lock:
@@ -121,7 +131,7 @@ def _identity(info: os.stat_result) -> list[int]:
 def _read() -> dict[str, list[Any]]:
     try:
         value = json.loads((state_dir() / _STORE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # absent or damaged: it is made again
     rows = value.items() if isinstance(value, dict) else ()
     return {path: row for path, row in rows if isinstance(row, list) and len(row) == 6 and isinstance(row[4], str)}

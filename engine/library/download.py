@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.control import Control
-from engine.errors import Cancelled, RunError, WanError
+from engine.errors import Cancelled, ModelError, RunError, WanError
 from engine.events import Bus, Download, Downloaded, Failed
 from engine.library.crew import Task, work
 from engine.library.digest import Digests
@@ -23,7 +23,7 @@ from engine.library.keep import begin, finish
 from engine.library.locate import OnDisk, look
 from engine.library.make import make
 from engine.library.resolve import Want, resolve
-from engine.library.room import check_room, disk_error
+from engine.library.room import check_room, disk_error, disk_of
 from engine.library.store import client_lock, elsewhere, has_bytes, put
 from engine.library.tally import Tally
 from engine.paths import hub_cache, models_root
@@ -44,7 +44,15 @@ def download(
         fetched = _fetch_all(item.base if item.made else item, bus, control, manners or Manners(), revision)
         if item.made:
             make(item, bus, control)
-    copy = look(item, Digests())
+        copy = look(item, Digests())
+        if not copy.whole:
+            raise ModelError(
+                "not-whole",
+                f"{item.id} is {copy.state} although all of it came.",
+                cause="Its listing contradicts itself, or something else changes its files.",
+                suggestions=[f"`wan-tui models verify {item.id}` names the files."],
+                actions=["verify"],
+            )
     bus.publish(
         Downloaded(
             job=item.id,
@@ -87,8 +95,9 @@ def _fetch_all(item: Item, bus: Bus, control: Control, manners: Manners, revisio
     work([_looking(group, held, here, lacking) for group in groups], _LOOKERS, control, say=here.say)
     fetched: list[int] = []
     if lacking:
-        for root in {group[0].place.root for group in lacking}:
-            check_room(sum(_lacking(group[0]) for group in lacking if group[0].place.root == root), root)
+        roots = {disk_of(group[0].place.root): group[0].place.root for group in lacking}
+        for disk, root in roots.items():
+            check_room(sum(_lacking(group[0]) for group in lacking if disk_of(group[0].place.root) == disk), root)
         with Line(manners) as line:
             lacking.sort(key=lambda group: group[0].file.size)  # small files tell early what is refused
             tasks = [_fetching(group, here, line, fetched) for group in lacking]
@@ -122,13 +131,23 @@ def _looking(group: list[Want], held: dict[str, list[Path]], here: _Here, lackin
     want = group[0]
 
     def task(control: Control) -> None:
+        read = 0
+
+        def tick(count: int) -> None:
+            nonlocal read
+            read += count
+            here.tally.carry(want.name, read)
+
         own = [other.store for other in group]
         for path in dict.fromkeys([*own, *held.get(want.file.sha256 or "", [])]):
-            digest = has_bytes(path, want.file, here.digests, control)
+            read = 0
+            digest = has_bytes(path, want.file, here.digests, control, tick)
             if digest and all(put(path, digest, w.place, w.file, here.digests, control) for w in group):
                 for other in group:
                     here.tally.carry(other.name, other.file.size)
                 return
+        if read:  # it was not the file after all
+            here.tally.carry(want.name, 0)
         lacking.append(group)
 
     return task
@@ -145,10 +164,8 @@ def _fetching(group: list[Want], here: _Here, line: Line, fetched: list[int]) ->
         here.tally.warn("waiting", f"{want.name}: another process fetches it; waiting for that.")
 
     def task(_: Control) -> None:
-        path = place.part(file)
-        place.make_parents(path)
         place.make_parents(store)
-        with writing(path, file, line.control, reach, wait) as part, client_lock(place, file, line.control):
+        with writing(place, file, line.control, reach, wait) as part, client_lock(place, file, line.control):
             digest = has_bytes(store, file, here.digests, line.control)
             if digest:  # another process has finished it
                 part.throw_away()
@@ -156,7 +173,10 @@ def _fetching(group: list[Want], here: _Here, line: Line, fetched: list[int]) ->
                 part.read_back(line.control, lambda done: here.tally.carry(want.name, done))
                 check_room(file.size - part.have, place.root)
                 url = file_url(line, want.listing, file)
-                digest = fetch(line, url, part, store, want.sealed, lambda text: here.tally.warn("retry", text))
+                try:
+                    digest = fetch(line, url, part, store, want.sealed, lambda text: here.tally.warn("retry", text))
+                except OSError as error:
+                    raise disk_error(error, place.root, file.size - part.have) from error
                 here.digests.learn(store, digest)
                 fetched.append(part.came)
         for other in group:

@@ -14,16 +14,22 @@ from typing import Any
 from engine.control import Control
 from engine.errors import ModelError, RunError
 from engine.library.digest import CHUNK, Digest, git_hash
-from engine.library.hub import Hiccup, Line
+from engine.library.hub import Hiccup, Line, bad_answer
 from engine.library.listing import File
+from engine.library.place import Place
 
 _LOOK_S = 0.3  # how often a file that another process writes is looked at
 _SYNC_BYTES = 64 << 20
 _CHANCES = 2  # for bytes that are wrong, as against bytes that do not come
+_MISFITS = 3  # the last of them to a request for the whole file
 
 
 class Wrong(Exception):
     """The server sent something else than the file."""
+
+
+class Misfit(Hiccup):
+    """The answer is no part of the file, or not the one asked for: nothing of it was taken."""
 
 
 class Part:
@@ -117,12 +123,17 @@ class Part:
 
 @contextmanager
 def writing(
-    path: Path, file: File, control: Control, tick: Callable[[int], None], wait: Callable[[], None]
+    place: Place, file: File, control: Control, tick: Callable[[int], None], wait: Callable[[], None]
 ) -> Iterator[Part]:
-    """The part at `path`, ours alone. While another process writes it, `wait` is called once and `tick` follows."""
+    """A file's part, ours alone. While another process writes it, `wait` is called once and `tick` follows."""
     told = False
     while True:
-        part = Part(path, file, tick)
+        control.check()
+        place.make_parents(place.part(file))
+        try:
+            part = Part(place.part(file), file, tick)
+        except FileNotFoundError:  # who finished last has taken the empty folder away just now
+            continue
         try:
             while (mine := part.try_lock()) is False:
                 if not told:
@@ -140,15 +151,21 @@ def fetch(line: Line, url: str, part: Part, target: Path, sealed: bool, warn: Ca
     """Bring a part to its end, whatever the line does, and give it its final name.
 
     Raises `ModelError` (`corrupt-download`) when the server keeps sending other bytes, `RunError` (`unreachable`) when
-    nothing comes for too long, `Cancelled`. The part stays for another time.
+    nothing comes for too long and (`bad-answer`) when what comes is not the file, `Cancelled`. The part stays for
+    another time, unless its bytes are wrong.
     """
-    tries, chances = 0, 0
+    tries, chances, misfits = 0, 0, 0
     while True:
         before = part.have
         try:
             if part.have < part.file.size:
-                _receive(line, url, part)
+                _receive(line, url, part, start=part.have if misfits < _MISFITS - 1 else 0)
             return part.finish(target, sealed)
+        except Misfit as error:
+            misfits += 1
+            if misfits == _MISFITS:
+                raise bad_answer(url, str(error)) from error
+            line.pause(misfits, error, part.file.path, warn)
         except Hiccup as error:
             tries = 0 if part.have > before else tries + 1
             if tries >= line.manners.tries:
@@ -163,29 +180,29 @@ def fetch(line: Line, url: str, part: Part, target: Path, sealed: bool, warn: Ca
             part.restart()
 
 
-def _receive(line: Line, url: str, part: Part) -> None:
+def _receive(line: Line, url: str, part: Part, start: int) -> None:
     """One request: what comes of the rest of the file. Raises `Hiccup` when it was not all of it."""
     size = part.file.size
-    with line.open(url, start=part.have) as response:
+    with line.open(url, start=start) as response:
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
-            raise Wrong(f"it came encoded as {encoding[:40]!r}, which was not asked for")
+            raise Misfit(f"it came encoded as {encoding[:40]!r}, which was not asked for")
         if response.status_code == 206:
             found = re.match(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-            if not found or int(found[1]) != part.have or found[2] not in ("*", str(size)):
-                raise Wrong("another part of it came than was asked for")
+            if not start or not found or int(found[1]) != start or found[2] not in ("*", str(size)):
+                raise Misfit("another part of it came than was asked for")
         elif response.status_code == 416:
-            raise Wrong("the server says it ends before the part that is here")
+            raise Misfit("the server says it ends before the part that is here")
         else:
+            length = response.headers.get("Content-Length")
+            if length != str(size) and (length or part.have):  # without one it may be a log-in page: keep what is here
+                raise Misfit(f"the server has {(length or 'an unknown number of')[:40]} bytes of it, not {size}")
             if part.have:
                 part.restart()  # the server does not resume
-            length = response.headers.get("Content-Length", str(size))
-            if length != str(size):
-                raise Wrong(f"the server has {length[:40]} bytes of it, and should have {size}")
         for data in response.iter_raw():
             line.control.check()
-            line.pace.take(len(data))
             part.write(data)
+            line.pace.take(len(data))
     if part.have < size:
         raise Hiccup("the connection ended early")
 
@@ -194,7 +211,7 @@ def _corrupt(line: Line, file: File, why: str) -> ModelError:
     return ModelError(
         "corrupt-download",
         f"{file.path} did not come as it should, twice: {why}.",
-        cause=f"{line.endpoint} or something on the way to it changes the file. It was thrown away.",
+        cause=f"{line.shown} or something on the way to it changes the file. It was thrown away.",
         suggestions=["Try again later, or without the proxy or mirror."],
         actions=["download"],
     )
@@ -203,7 +220,7 @@ def _corrupt(line: Line, file: File, why: str) -> ModelError:
 def _unreachable(line: Line, file: File, why: str) -> RunError:
     return RunError(
         "unreachable",
-        f"{file.path} cannot be fetched from {line.endpoint}: {why}.",
+        f"{file.path} cannot be fetched from {line.shown}: {why}.",
         cause=f"Nothing came in {line.manners.tries} tries.",
         suggestions=["Check the network and any proxy, then download again: it goes on where it stopped."],
         actions=["download"],

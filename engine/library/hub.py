@@ -69,14 +69,23 @@ class Line:
         self.manners = manners
         self.pace = Pace(manners.rate, self.control)
         self.endpoint = endpoint()
+        self.shown = shown(self.endpoint)
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._guard = threading.Lock()
-        self._client = httpx2.Client(
-            follow_redirects=True,
-            max_redirects=_REDIRECTS,
-            timeout=httpx2.Timeout(manners.stalled_s, connect=_CONNECT_S, pool=None),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=manners.files),
-        )
+        try:
+            self._client = httpx2.Client(
+                follow_redirects=True,
+                max_redirects=_REDIRECTS,
+                timeout=httpx2.Timeout(manners.stalled_s, connect=_CONNECT_S, pool=None),
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=manners.files),
+            )
+        except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:  # of HTTP_PROXY, SSL_CERT_FILE and such
+            raise RunError(
+                "bad-proxy",
+                "The network settings of the environment cannot be used.",
+                cause=str(error),
+                suggestions=["Correct or unset HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE."],
+            ) from error
 
     def __enter__(self) -> Line:
         return self
@@ -110,6 +119,13 @@ class Line:
 
         self.control.check()
         headers = build_hf_headers(library_name="wan-tui", token=None if token else False)  # the token as it is now
+        said = headers.get("authorization", "")
+        if not (said.isascii() and said.isprintable()):  # an error of the connection would show it
+            raise ModelError(
+                "bad-token",
+                f"The token of {token_source()} holds characters that cannot be sent.",
+                suggestions=["Log in again with `hf auth login`, or set HF_TOKEN anew."],
+            )
         headers["Accept-Encoding"] = "identity"
         if start:
             headers["Range"] = f"bytes={start}-"
@@ -119,14 +135,14 @@ class Line:
                     self._refused(response)
                 yield response
         except httpx2.UnsupportedProtocol as error:
-            raise _bad_answer(url, str(error)) from error
+            raise bad_answer(url, str(error)) from error
         except httpx2.TransportError as error:
             self.control.check()
             raise Hiccup(_said(error)) from error
         except (httpx2.RequestError, httpx2.InvalidURL) as error:  # a redirect that never ends, or leads nowhere
-            raise _bad_answer(url, _said(error)) from error
+            raise bad_answer(url, _said(error)) from error
         except ValueError as error:
-            raise _bad_answer(url, str(error)) from error
+            raise bad_answer(url, str(error)) from error
 
     def _watch(self, event: str, info: dict[str, Any]) -> None:
         """Told of everything a connection does: keep the sockets, which `cut` needs before there is any answer."""
@@ -147,9 +163,11 @@ class Line:
     def _refused(self, response: httpx2.Response) -> None:
         """Say what an answer that is no body means."""
         status = response.status_code
+        if response.history and response.url.origin != response.history[0].url.origin:
+            raise Hiccup(f"{response.url.host} answered {status}")  # storage: the Hub gives a fresh address next time
         if status in _PASSING:
             raise Hiccup(f"the server answered {status}", _retry_after(response))
-        raise refusal(response, self.endpoint)
+        raise refusal(response, self.shown)
 
 
 class Pace:
@@ -178,13 +196,23 @@ class Pace:
 def endpoint() -> str:
     """The Hub, or the mirror that `HF_ENDPOINT` names."""
     value = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-    if urlsplit(value).scheme not in ("http", "https"):
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in ("http", "https") and parts.hostname and not re.search(r"\s", value)
+    except ValueError:
+        sound = False
+    if not sound:
         raise ModelError(
             "bad-endpoint",
-            f"HF_ENDPOINT is {value!r:.80}, which is no web address.",
+            f"HF_ENDPOINT is {shown(value)!r:.80}, which is no web address.",
             suggestions=["Set it to one such as https://huggingface.co, or unset it."],
         )
     return value
+
+
+def shown(url: str) -> str:
+    """An address as it may be told: without a name and password."""
+    return re.sub("//[^/@]*@", "//", url)
 
 
 def token_source() -> str | None:
@@ -224,9 +252,9 @@ def ask_listing(line: Line, repo: str, revision: str | None, warn: Callable[[str
         rows = [_row(row) for row in table["siblings"]]
         commit = table["sha"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _bad_answer(url, "what was sent is no listing of a repository") from error
+        raise bad_answer(url, "what was sent is no listing of a repository") from error
     if is_commit(asked) and commit != asked:
-        raise _bad_answer(url, f"commit {asked[:12]} was asked for, and {str(commit)[:12]!r} came")
+        raise bad_answer(url, f"commit {asked[:12]} was asked for, and {str(commit)[:12]!r} came")
     return checked_listing(repo, commit, rows, asked)
 
 
@@ -239,7 +267,7 @@ def _read_listing(line: Line, url: str, repo: str, warn: Callable[[str], None]) 
             if tries >= line.manners.tries:
                 raise RunError(
                     "unreachable",
-                    f"{line.endpoint} cannot be reached: {error}.",
+                    f"{line.shown} cannot be reached: {error}.",
                     cause=f"It was tried {tries} times.",
                     suggestions=["Check the network, any proxy and HF_ENDPOINT, then try again."],
                     actions=["download"],
@@ -250,11 +278,11 @@ def _read_listing(line: Line, url: str, repo: str, warn: Callable[[str], None]) 
 
 def _read_short(line: Line, response: httpx2.Response, repo: str) -> bytes:
     body = bytearray()
-    for piece in response.iter_raw():
+    for piece in response.iter_bytes():  # some proxies compress what nobody asked them to
         body += piece
         line.control.check()
         if len(body) > _LISTING_BYTES:
-            raise _bad_answer(str(response.url), f"the listing of {repo} is longer than {_LISTING_BYTES >> 20} MiB")
+            raise bad_answer(str(response.url), f"the listing of {repo} is longer than {_LISTING_BYTES >> 20} MiB")
     return bytes(body)
 
 
@@ -311,8 +339,10 @@ def refusal(response: httpx2.Response, address: str) -> WanError:
                 suggestions=[log_in, f"Open {address}/{repo} in a browser to see whether your account may read it."],
             )
         said = error.server_message or f"status {response.status_code}"
-        return _bad_answer(str(response.request.url), re.sub(r"\s+", " ", said)[:200])
-    return _bad_answer(str(response.request.url), f"status {response.status_code}")
+        if token := response.request.headers.get("Authorization", "").removeprefix("Bearer "):
+            said = said.replace(token, "…")
+        return bad_answer(str(response.request.url), re.sub(r"\s+", " ", said)[:200])
+    return bad_answer(str(response.request.url), f"status {response.status_code}")
 
 
 def _short(response: httpx2.Response) -> httpx2.Response:
@@ -360,8 +390,9 @@ def _said(error: Exception) -> str:
     return f"the connection broke ({error or type(error).__name__})"
 
 
-def _bad_answer(url: str, why: str) -> RunError:
-    parts = urlsplit(url)
+def bad_answer(url: str, why: str) -> RunError:
+    """What came from this address is not what it should be."""
+    parts = urlsplit(shown(url))
     return RunError(
         "bad-answer",
         f"{parts.scheme}://{parts.netloc} gave no usable answer for {parts.path}.",

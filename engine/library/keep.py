@@ -18,19 +18,27 @@ def begin(wants: Sequence[Want]) -> None:
     """Write down what is to come: from then on disk alone tells how far it is."""
     for place, listing in {want.place: want.listing for want in wants}.items():
         old = read_lock(place.lock)
-        if old and old.commit == listing.commit:
+        ours = old is not None and old.repo == listing.repo
+        if old and ours and old.commit == listing.commit and _rows(old) == _rows(listing):
             continue
         place.make_parents(place.lock)
         listing.save(place.lock)
-        if old and not place.cached:
+        if old and ours and not place.cached:
             _leave(old, listing, place)
+
+
+def _rows(listing: Listing) -> dict[str, tuple[int, str]]:
+    """What a listing says of each file, less the SHA-256 that was counted here."""
+    return {file.path: (file.size, file.etag) for file in listing.files}
 
 
 def _leave(old: Listing, new: Listing, place: Place) -> None:
     """Take away what a plain folder held of another commit and this one lacks."""
     for file in old.files:
         path = place.path(file)
-        if file.path not in new.by_path and is_needed(file.path) and path.is_file() and not path.is_symlink():
+        if file.path in new.by_path or not is_needed(file.path) or not place.holds(path):
+            continue
+        if path.is_file() and not path.is_symlink():
             path.unlink()
 
 

@@ -91,7 +91,7 @@ def read_lock(lock: Path) -> Listing | None:
         table = json.loads(lock.read_bytes())
         rows = [(row["path"], row["size"], row.get("sha256"), row.get("git")) for row in table["files"]]
         return checked_listing(table["repo"], table["commit"], rows, table.get("asked"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ModelError):
         return None
 
 
@@ -103,6 +103,8 @@ def checked_listing(repo: str, commit: object, rows: Iterable[tuple[Any, Any, An
     """
     if not isinstance(commit, str) or not is_commit(commit):
         raise _bad(repo, f"its commit is {commit!r:.80}")
+    if asked is not None and (why := _wrong_path(asked)):  # it names a file of the cache
+        raise _bad(repo, f"it is of the revision {asked!r:.120}, which {why}")
     files: dict[str, File] = {}
     folders: set[str] = set()
     for path, size, sha256, git in rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import stat
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from engine.catalog import ModelSpec
 from engine.errors import ModelError
 from engine.library.digest import Digest, Digests
 from engine.library.item import Item, Source
-from engine.library.listing import File, Listing, read_lock
+from engine.library.listing import File, Listing, is_needed, read_lock
 from engine.library.place import OURS, Place, places, walk
 from engine.paths import data_place, hub_cache, models_root
 
@@ -88,7 +88,11 @@ def _own_folder(spec: ModelSpec) -> Path | None:
 
 def _best(source: Source, spec: ModelSpec, digests: Digests) -> OnDisk:
     found = [look_at(place, source, spec, digests) for place in places(source.repo, source.revision)]
-    return max(found, key=lambda copy: (STATES.index(copy.state), copy.present_bytes), default=OnDisk("absent"))
+
+    def worth(copy: OnDisk) -> tuple[int, int]:  # of several whole ones the preferred, not the largest
+        return STATES.index(copy.state), 0 if copy.whole else copy.present_bytes
+
+    return max(found, key=worth, default=OnDisk("absent"))
 
 
 def look_at(place: Place, source: Source, spec: ModelSpec, digests: Digests) -> OnDisk:
@@ -114,11 +118,12 @@ def file_state(place: Place, file: File, digests: Digests) -> FileState:
             held = _size(place.store(file))  # whole, but not linked yet
         return FileState(file, "partial" if held else "absent", held or 0, path, place)
     known = digests.of(path, info)
-    if info.st_size != file.size or (known and not matches(file, known)):
+    regular = stat.S_ISREG(info.st_mode)
+    if not regular or info.st_size != file.size or (known and matches(file, known) is False):
         state = "corrupt"
     else:
         state = "verified" if known and matches(file, known) else "complete"
-    return FileState(file, state, info.st_size, path, place, known, info.st_nlink > 1)
+    return FileState(file, state, info.st_size if regular else 0, path, place, known, info.st_nlink > 1)
 
 
 def matches(file: File, digest: Digest) -> bool | None:
@@ -164,9 +169,10 @@ def _unlisted(place: Place, source: Source, spec: ModelSpec, digests: Digests) -
     if source.only:
         present = [linked.by_path[path] for path in source.only if path in linked.by_path]
         copy = _summed([file_state(place, file, digests) for file in present], place.folder, place.commit)
-        whole = len(present) == len(source.only)
-        return copy if whole else replace(copy, state="partial" if present else "absent", bytes=None)
-    copy = _by_structure(place.folder, spec.required, source.without, digests, linked, place)
+        if len(present) < len(source.only) and copy.state != "corrupt":
+            copy = replace(copy, state="partial" if copy.present_bytes else "absent")
+        return replace(copy, bytes=None) if copy.state in ("partial", "absent") else copy
+    copy = _by_structure(place.folder, spec, source.without, digests, linked, place)
     return replace(copy, revision=place.commit)
 
 
@@ -177,24 +183,31 @@ def _look_folder(folder: Path, item: Item, digests: Digests) -> OnDisk:
         place = Place(lock.repo, folder, lock.commit, cached=False)
         copy = _summed([file_state(place, file, digests) for file in lock.files], folder, lock.commit)
         return replace(copy, revision=None)
-    copy = _by_structure(folder, item.spec.required, (), digests, None, None)
+    copy = _by_structure(folder, item.spec, (), digests, None, None)
     return replace(copy, state="partial") if item.made and copy.whole else copy
+
+
+def is_component(path: str, spec: ModelSpec) -> bool:
+    """Whether a file of a folder without a list is the model's: the user may keep others there."""
+    return is_needed(path) and path.split("/")[0] in ("model_index.json", *spec.required, *spec.allowed)
 
 
 def _by_structure(
     folder: Path,
-    required: Iterable[str],
+    spec: ModelSpec,
     without: tuple[str, ...],
     digests: Digests,
     linked: Listing | None,
     place: Place | None,
 ) -> OnDisk:
     needed = [folder / "model_index.json"]
-    for component in required:
+    for component in spec.required:
         needed += _needed(folder / component) if component not in without else []
     files = []
     for path in walk(folder):
         name = path.relative_to(folder).as_posix()
+        if not is_component(name, spec):
+            continue
         info = linked.by_path.get(name) if linked else None
         if place and info:
             files.append(file_state(place, info, digests))
@@ -205,13 +218,13 @@ def _by_structure(
     if len(present) < len(needed):
         state = "partial" if present or copy.present_bytes else "absent"
         return replace(copy, state="corrupt" if copy.state == "corrupt" else state, bytes=None)
-    return copy
+    return copy if copy.whole else replace(copy, bytes=None)
 
 
 def _needed(component: Path) -> list[Path]:
     """The files without which a component does not load."""
     for index in component.glob("*.safetensors.index.json"):
-        with suppress(OSError, ValueError, KeyError, AttributeError, TypeError):
+        with suppress(OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
             shards = json.loads(index.read_bytes())["weight_map"].values()
             return [component / str(shard) for shard in sorted(set(map(str, shards)))]
         return [component / "a readable index of its shards"]

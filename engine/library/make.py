@@ -62,6 +62,8 @@ def _make(base: OnDisk, folder: Path, tally: Tally, control: Control) -> None:
         digest = Digest(made[name]) if name in made else known.get(name) if linked else None
         digest = digest or count(path, control)
         digests.learn(path, digest)
+        if linked and name in known:
+            digests.learn(source, known[name])  # a link more is a change of its times
         files.append(File(name, path.stat().st_size, digest.sha256))
     digests.save()
     Listing(str(folder.name), base.revision or _UNKNOWN_COMMIT, tuple(files)).save(folder / OURS / "lock.json")

@@ -61,8 +61,9 @@ class Place:
 
     def _client_listing(self) -> Listing | None:
         trees = (self.root if self.cached else self.root / ".cache" / "huggingface") / "trees"
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, ModelError):
-            (file,) = [trees / f"{self.commit}.json"] if self.commit else trees.glob("*.json")
+        wrong = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ModelError)
+        with suppress(*wrong):
+            file = trees / f"{self.commit}.json" if self.commit else _newest_first(trees)[0]
             rows = [
                 (path, row["size"], row.get("lfs_sha256"), None if row.get("lfs_sha256") else row["blob_id"])
                 for path, row in json.loads(file.read_bytes())["files"].items()
@@ -71,18 +72,24 @@ class Place:
         return None
 
     def linked(self) -> Listing | None:
-        """What lies in a snapshot, by its links alone: a blob's name is its digest. Sizes are those found."""
+        """What lies in a snapshot, by its links alone: a blob's name is its digest. Sizes are those found, 0 where the
+        blob is gone."""
         if not self.cached or not self.commit:
             return None
         rows = []
         for link in walk(self.folder):
             etag = os.path.basename(os.readlink(link)) if link.is_symlink() else ""
-            if _ETAG.fullmatch(etag) and link.is_file():
+            if _ETAG.fullmatch(etag):
                 sha256, git = (etag, None) if len(etag) == 64 else (None, etag)
-                rows.append((link.relative_to(self.folder).as_posix(), link.stat().st_size, sha256, git))
+                size = link.stat().st_size if link.is_file() else 0
+                rows.append((link.relative_to(self.folder).as_posix(), size, sha256, git))
         with suppress(ModelError):
             return checked_listing(self.repo, self.commit, rows, None)
         return None
+
+    def holds(self, path: Path) -> bool:
+        """Whether a name lies below the root for good: no folder above it is a link that leads out."""
+        return path.parent.resolve().is_relative_to(self.root.resolve())
 
     def make_parents(self, path: Path) -> None:
         """Make the folders above `path`, none of which may lead out of the root through a link."""
@@ -90,7 +97,7 @@ class Place:
         folder = self.root
         for name in path.parent.relative_to(self.root).parts:
             folder = folder / name
-            if folder.is_symlink() and not folder.resolve().is_relative_to(self.root.resolve()):
+            if folder.is_symlink() and not self.holds(folder / "x"):
                 raise ModelError(
                     "unsafe-folder",
                     f"{folder} is a link that leads out of {self.root}: nothing is written through it.",

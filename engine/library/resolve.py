@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +62,23 @@ def resolve(
             known = listing, new_place(source.repo, listing.commit)
         listing, place = known
         prefix = f"{source.repo}/" if number else ""
-        wants += [Want(prefix + file.path, place, file, listing) for file in source.wanted(listing)]
+        files = source.wanted(listing)
+        _check_complete(item, listing, files)
+        wants += [Want(prefix + file.path, place, file, listing) for file in files]
     return wants
+
+
+def _check_complete(item: Item, listing: Listing, files: Sequence[File]) -> None:
+    """Refuse, before anything is fetched, a repository that does not hold a model."""
+    there = {file.path.split("/")[0] for file in files}
+    needed = item.spec.required if item.variant is None else ()
+    if not files or (lacking := [name for name in needed if name not in there]):
+        lacks = f"folder {lacking[0]}" if files else "file that a model needs"
+        raise ModelError(
+            "not-in-repository",
+            f"{listing.repo} has no {lacks} at {listing.commit[:12]}.",
+            suggestions=["Check its name in the manifest, or name another revision with --revision."],
+        )
 
 
 def _known(item: Item, source: Source, asked: str | None) -> tuple[Listing, Place] | None:

@@ -22,17 +22,28 @@ def check_room(needed: int, place: Path) -> None:
 
 
 def free_bytes(place: Path) -> int:
-    """What this user can still write at `place`, or at the nearest folder above it that is there."""
-    while not place.is_dir() and place != place.parent:
-        place = place.parent
-    disk = os.statvfs(place)
+    """What this user can still write at `place`."""
+    disk = os.statvfs(_nearest(place))
     return disk.f_bavail * disk.f_frsize
 
 
-def disk_error(error: OSError, place: Path) -> RunError:
-    """What a failed write means. What was written so far is kept."""
+def disk_of(place: Path) -> int:
+    """Which disk `place` is on: the same number for everything that shares its room."""
+    return _nearest(place).stat().st_dev
+
+
+def _nearest(place: Path) -> Path:
+    """The place, or the folder above it that is there."""
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
+    return place
+
+
+def disk_error(error: OSError, place: Path, needed: int | None = None) -> RunError:
+    """What a failed write means, `needed` bytes before its end. What was written so far is kept."""
     if error.errno in _FULL:
-        return _full(place, f"It became full: {_size(free_bytes(place))} are free.")
+        more = "" if needed is None else f"{_size(needed)} more are needed, "
+        return _full(place, f"It became full: {more}{_size(free_bytes(place))} are free.")
     name = error.filename or place
     return RunError(
         "cannot-write",

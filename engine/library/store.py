@@ -24,17 +24,18 @@ _WAIT_S = 0.3
 def has_bytes(
     path: Path, file: File, digests: Digests, control: Control, tick: Callable[[int], None] | None = None
 ) -> Digest | None:
-    """The digest of what lies at `path` when it is `file`, remembered or counted now; None if it is not."""
+    """The digest of what lies at `path` when it is `file`, remembered or counted now; None if it is not, or cannot be
+    read."""
     try:
         info = path.stat()
+        if not stat.S_ISREG(info.st_mode) or info.st_size != file.size:
+            return None
+        known = digests.of(path, info)
+        if known is None or matches(file, known) is None:
+            known = count(path, control, git=file.sha256 is None, tick=tick)
+            digests.learn(path, known, info)
     except OSError:
         return None
-    if not stat.S_ISREG(info.st_mode) or info.st_size != file.size:
-        return None
-    known = digests.of(path, info)
-    if known is None or matches(file, known) is None:
-        known = count(path, control, git=file.sha256 is None, tick=tick)
-        digests.learn(path, known, info)
     return known if matches(file, known) else None
 
 

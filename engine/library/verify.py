@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.control import Control
 from engine.errors import ModelError
@@ -41,20 +41,29 @@ def verify(item: Item, bus: Bus, control: Control, *, quick: bool = False) -> Ve
             "nothing-to-compare",
             f"No lock file says what the files of {item.id} should be.",
             cause=f"{copy.path} was not downloaded by this program or a Hugging Face client.",
-            suggestions=[f"With a network, `wan-tui models download {item.id}` compares it with the Hub."],
+            suggestions=[f"With a network, `wan-tui models download {item.id}` compares it with the Hub."]
+            if item.sources
+            else [],
         )
+    unreadable: set[str] = set()
     if not quick:
         files = _distinct(copy)
         tally = Tally(bus, item.id, Verify, {name: file.present_bytes for name, file in files.items()})
-        work([_counting(name, file, digests, tally) for name, file in files.items()], cores(), control, say=tally.say)
-        digests.save()
+        tasks = [_counting(name, file, digests, tally, unreadable) for name, file in files.items()]
+        try:
+            work(tasks, cores(), control, say=tally.say)
+        finally:
+            digests.save()
         copy = look(item, digests)
-    return Verified(item.id, copy.state, copy.files)
+    if not unreadable:
+        return Verified(item.id, copy.state, copy.files)
+    bad = (replace(file, state="corrupt") if _real(file) in unreadable else file for file in copy.files)
+    return Verified(item.id, "corrupt", tuple(bad))
 
 
 def _distinct(copy: OnDisk) -> dict[str, FileState]:
     """Each file that is there once, by name, the largest first: no core is left with a large one at the end."""
-    there = {os.path.realpath(file.path): file for file in copy.files if file.state not in ("absent", "partial")}
+    there = {_real(file): file for file in copy.files if file.state not in ("absent", "partial")}
     found: dict[str, FileState] = {}
     for file in sorted(there.values(), key=lambda file: file.present_bytes, reverse=True):
         name = file.info.path  # a variant and the model it borrows from may have files of one name
@@ -62,16 +71,24 @@ def _distinct(copy: OnDisk) -> dict[str, FileState]:
     return found
 
 
-def _counting(name: str, file: FileState, digests: Digests, tally: Tally) -> Task:
+def _counting(name: str, file: FileState, digests: Digests, tally: Tally, unreadable: set[str]) -> Task:
     def task(control: Control) -> None:
-        info = file.path.stat()
-        if not stat.S_ISREG(info.st_mode) or info.st_size != file.info.size:
-            return  # its size says enough
-        git = file.info.sha256 is None
-        found = count(file.path, control, git=git, tick=lambda read: tally.add(name, read))
-        digests.learn(file.path, found, info)
+        try:
+            info = file.path.stat()
+            if not stat.S_ISREG(info.st_mode) or info.st_size != file.info.size:
+                return  # its size says enough
+            git = file.info.sha256 is None
+            found = count(file.path, control, git=git, tick=lambda read: tally.add(name, read))
+        except OSError:
+            unreadable.add(_real(file))
+        else:
+            digests.learn(file.path, found, info)
 
     return task
+
+
+def _real(file: FileState) -> str:
+    return os.path.realpath(file.path)
 
 
 def cores() -> int:

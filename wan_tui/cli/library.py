@@ -30,6 +30,7 @@ from wan_tui.signals import Signals
 from wan_tui.transfers import TransferBar, TransferLines
 
 PATIENCE_S = 10.0
+_SHOWN = 5  # files of the user that stay in a folder
 _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([kMG]?)(i?)B?(?:/s)?", re.IGNORECASE)
 _BRANCH = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
@@ -85,7 +86,8 @@ class _Session:
         if self.args.all and self.args.model:
             raise JobError("bad-usage", "Models are named, and --all is given.", suggestions=["Give one of the two."])
         if not self.args.all:
-            return list(dict.fromkeys(Item(*self.catalog.find(name)) for name in self.args.model))
+            named = (Item(*self.catalog.find(name)) for name in self.args.model)
+            return list({item.id: item for item in named}.values())
         found = [Item(spec) for spec in self.catalog.models if spec.repo]
         if not present:
             return found
@@ -178,14 +180,17 @@ def _verify(session: _Session) -> int:
     for item in session.items(present=True):
         try:
             result = verify(item, session.bus, session.control, quick=session.args.quick)
-            if session.args.repair and result.bad:
-                session.tell(f"repair   {item.id}: {len(result.bad)} files")
-                download(item, session.bus, session.control)
-                result = verify(item, session.bus, session.control, quick=True)
         except WanError as error:
             failures.append(error)
             session.tell(described(error))
             result = Verified(item.id, "unknown", ())
+        if session.args.repair and result.bad:
+            session.tell(f"repair   {item.id}: {len(result.bad)} files")
+            try:
+                download(item, session.bus, session.control)
+            except WanError as error:  # said on the bus
+                failures.append(error)
+            result = verify(item, session.bus, session.control, quick=True)
         results.append(result)
     rows = [{"id": one.id, "state": one.state, "files": [_file_row(file) for file in one.files]} for one in results]
     text = "\n".join(_verified_lines(one) for one in results)
@@ -216,11 +221,13 @@ def _verified_lines(result: Verified) -> str:
         row = _file_row(file)
         if file.state == "corrupt" and row["actual"] and row["actual"] != row["expected"]:
             why = f"its digest is {row['actual'][:16]}…, and should be {row['expected'][:16]}…"
+        elif file.state == "corrupt" and file.present_bytes == file.info.size:
+            why = "it cannot be read"
         elif file.state == "corrupt":
             why = f"it has {file.present_bytes} bytes, and should have {file.info.size}"
         else:
             why = "it is missing" if file.state == "absent" else "only part of it is here"
-        lines.append(f"  {file.state:<9} {file.info.path}: {why}")
+        lines.append(f"  {file.state:<9} {plain(file.info.path)}: {why}")
     if result.bad:
         lines.append(f"  do: wan-tui models verify {result.id} --repair")
     return "\n".join(lines)
@@ -255,8 +262,8 @@ def _import(session: _Session) -> int:
 
 def _remove(session: _Session) -> int:
     item = Item(*session.catalog.find(session.args.model))
-    _refuse_running(item)
     plan = plan_removal(item, session.catalog)
+    _refuse_running(item, plan)
     if plan.empty:
         raise ModelError("model-absent", f"{item.id} is not on this box: there is nothing to remove.")
     session.tell(_removal_lines(plan))
@@ -284,23 +291,31 @@ def _remove(session: _Session) -> int:
 
 
 def _removal_lines(plan: Removal) -> str:
-    lines = [f"goes     {path}" for path in plan.folders]
-    parents = sorted({str(path.parent) for path in plan.files})
+    lines = [f"goes     {plain(str(path))}" for path in plan.folders]
+    parents = sorted({plain(str(path.parent)) for path in plan.files})
     lines += (
         [f"goes     {len(plan.files)} files in {parents[0]}" + (" and below" if parents[1:] else "")] if parents else []
     )
     lines += [f"frees    {size(plan.freed_bytes)}"]
     lines += [f"shared   {size(plan.shared_bytes)} stay: other models have them too"] if plan.shared_bytes else []
-    lines += [f"stays    {path}: it is not the model's" for path in plan.kept]
+    lines += [f"stays    {plain(str(path))}: it is not the model's" for path in plan.kept[:_SHOWN]]
+    lines += [f"stays    {len(plan.kept) - _SHOWN} more files that are not the model's"] if plan.kept[_SHOWN:] else []
     lines += [f"warning: {id} uses some of it, and will not be whole" for id in plan.needed_by]
     return "\n".join(lines)
 
 
-def _refuse_running(item: Item) -> None:
+def _refuse_running(item: Item, plan: Removal) -> None:
     rows = Journal().rows(states=(State.QUEUED, State.RUNNING))
-    if busy := next((row for row in rows if row.model in (item.id, item.spec.id)), None):
+    gone = [*plan.folders, *plan.files]
+
+    def reads(model: str) -> bool:  # by its id, or by the folder it lies in
+        folder = Path(model)
+        by_path = folder.is_absolute() and any(path.is_relative_to(folder) or path in folder.parents for path in gone)
+        return by_path or model in (item.id, *plan.needed_by)
+
+    if busy := next((row for row in rows if reads(row.model)), None):
         raise RunError(
             "busy",
-            f"Job {busy.id} is {busy.state} with {item.spec.id}: nothing was removed.",
+            f"Job {busy.id} is {busy.state} with {busy.model}: nothing was removed.",
             suggestions=[f"Wait for it, or stop it: wan-tui jobs cancel {busy.id}"],
         )
