@@ -18,9 +18,10 @@ _VERBS = {Verify: "verify", Import: "import", Convert: "convert"}
 
 
 class TransferLines:
-    """What happens, a line each, on standard error; where a downloaded model lies on standard output."""
+    """What happens, a line each, on standard error; with `paths`, where a downloaded model lies on standard output."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, paths: bool = True) -> None:
+        self._paths = paths
         self._out, self._err = Outlet(1), Outlet(2)
         self._quiet = quiet
         self._last = time.monotonic()
@@ -32,7 +33,8 @@ class TransferLines:
             case Downloaded():
                 took = f"{size(event.fetched_bytes)} fetched in {clock(event.seconds)}"
                 self.tell(f"done     {event.id}, {size(event.bytes)}, verified; {took}", minor=True)
-                self._out.write(plain(event.path) + "\n")
+                if self._paths:
+                    self._out.write(plain(event.path) + "\n")
             case Failed():
                 self.tell(
                     described(WanError(event.code, event.message, cause=event.cause, suggestions=event.suggestions))
@@ -54,8 +56,8 @@ class TransferLines:
 class TransferBar(TransferLines):
     """As lines, with the whole and the files under way drawn over a block at the bottom."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, paths: bool = True) -> None:
+        super().__init__(paths=paths)
         full = (getattr(sys.stderr, "encoding", None) or "").lower().replace("-", "") == "utf8"
         self._cells = ("━", "─") if full else ("=", "-")
         self._files: dict[str, LibraryProgress] = {}

@@ -46,7 +46,7 @@ def adopt(
     digests = Digests()
     quiet = Tally(bus, item.id, Import, {})
     base = item.base if item.made else item
-    wants = resolve(base, control, manners or Manners(), lambda text: quiet.warn("retry", text), revision)
+    wants = resolve(base, control, manners or Manners(), lambda text: quiet.warn("retry", text), revision, folder)
     lacking = [want for want in wants if not has_bytes(want.place.path(want.file), want.file, digests, control)]
     found = _candidates(folder, {want.file.size for want in lacking})
     begin(wants)

@@ -41,7 +41,9 @@ def download(
     """
     since = time.monotonic()
     with _told(item, bus):
-        fetched = _fetch_all(item.base if item.made else item, bus, control, manners or Manners(), revision)
+        base = item.base if item.made else item
+        own = item.made and item.spec.path is not None  # made from the user's own folder: nothing to fetch
+        fetched = 0 if own else _fetch_all(base, bus, control, manners or Manners(), revision)
         if item.made:
             make(item, bus, control)
         copy = look(item, Digests())
@@ -165,7 +167,7 @@ def _fetching(group: list[Want], here: _Here, line: Line, fetched: list[int]) ->
 
     def task(_: Control) -> None:
         place.make_parents(store)
-        with writing(place, file, line.control, reach, wait) as part, client_lock(place, file, line.control):
+        with writing(place, file, line.control, reach, wait) as part, client_lock(place, file, line.control, wait):
             digest = has_bytes(store, file, here.digests, line.control)
             if digest:  # another process has finished it
                 part.throw_away()
@@ -210,7 +212,7 @@ def _told(item: Item, bus: Bus) -> Iterator[None]:
         kept = look(item.base if item.made else item, Digests()).present_bytes
         stopped = RunError(
             "stopped",
-            f"The download of {item.id} was stopped; {kept / 1e9:.2f} GB are kept.",
+            f"The download of {item.id} was stopped; {kept / 1e6:.1f} MB of it are kept.",
             suggestions=["Download it again: it goes on where it stopped."],
             actions=["download"],
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Sequence
-from contextlib import suppress
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from engine.library.digest import Digests
-from engine.library.listing import Listing, is_commit, is_needed, read_lock
+from engine.library.listing import File, Listing, is_commit, is_needed, read_lock
 from engine.library.place import OURS, Place
 from engine.library.resolve import Want
 from engine.paths import write_atomic
@@ -17,14 +18,28 @@ from engine.paths import write_atomic
 def begin(wants: Sequence[Want]) -> None:
     """Write down what is to come: from then on disk alone tells how far it is."""
     for place, listing in {want.place: want.listing for want in wants}.items():
-        old = read_lock(place.lock)
-        ours = old is not None and old.repo == listing.repo
-        if old and ours and old.commit == listing.commit and _rows(old) == _rows(listing):
-            continue
-        place.make_parents(place.lock)
-        listing.save(place.lock)
-        if old and ours and not place.cached:
-            _leave(old, listing, place)
+        with _alone(place):
+            old = read_lock(place.lock)
+            ours = old is not None and old.repo == listing.repo
+            if old and ours and old.commit == listing.commit and _rows(old) == _rows(listing):
+                continue
+            listing.save(place.lock)
+            if old and ours and not place.cached:
+                _leave(old, listing, place)
+
+
+@contextmanager
+def _alone(place: Place) -> Iterator[None]:
+    """The only one that writes notes beside these weights; what a killed one left half-written goes."""
+    place.make_parents(place.lock)
+    folder = os.open(place.lock.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        for part in (*place.lock.parent.glob(".*.part"), *(place.root / "refs").rglob(".*.part")):
+            part.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _rows(listing: Listing) -> dict[str, tuple[int, str]]:
@@ -45,17 +60,22 @@ def _leave(old: Listing, new: Listing, place: Place) -> None:
 def finish(wants: Sequence[Want], digests: Digests) -> None:
     """Complete the lock files with what was counted, name the branch, drop the parts of what is here or not wanted."""
     for place, listing in {want.place: want.listing for want in wants}.items():
-        files = [want.file for want in wants if want.place == place]
-        counted = {file.path: found.sha256 for file in files if (found := digests.of(place.path(file)))}
-        kept = read_lock(place.lock) or listing
-        if (complete := kept.with_digests(counted)) != kept:
-            complete.save(place.lock)
-        lacking = any(not place.path(file).is_file() for file in files)
-        if place.cached and not lacking and listing.asked and not is_commit(listing.asked):
-            ref = place.root / "refs" / listing.asked
-            place.make_parents(ref)
-            write_atomic(ref, listing.commit.encode(), shared=True)
-        _drop_parts(place)
+        with _alone(place):
+            _finish(place, listing, [want.file for want in wants if want.place == place], digests)
+
+
+def _finish(place: Place, listing: Listing, files: Sequence[File], digests: Digests) -> None:
+    counted = {file.path: found.sha256 for file in files if (found := digests.of(place.path(file)))}
+    kept = read_lock(place.lock) or listing
+    if (complete := kept.with_digests(counted)) != kept:
+        complete.save(place.lock)
+    os.utime(place.lock)  # of several revisions the one last asked for is preferred
+    lacking = any(not place.path(file).is_file() for file in files)
+    if place.cached and not lacking and listing.asked and not is_commit(listing.asked):
+        ref = place.root / "refs" / listing.asked
+        place.make_parents(ref)
+        write_atomic(ref, listing.commit.encode(), shared=True)
+    _drop_parts(place)
 
 
 def _drop_parts(place: Place) -> None:

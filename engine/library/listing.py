@@ -19,7 +19,7 @@ from engine.paths import write_atomic
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SHA1 = re.compile("[0-9a-f]{40}")
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\\\\]")
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\\\\]")
 _MOST_FILES = 10_000
 _MOST_BYTES = 1 << 50
 _NAME_BYTES = 255
@@ -107,6 +107,7 @@ def checked_listing(repo: str, commit: object, rows: Iterable[tuple[Any, Any, An
         raise _bad(repo, f"it is of the revision {asked!r:.120}, which {why}")
     files: dict[str, File] = {}
     folders: set[str] = set()
+    sizes: dict[str, int] = {}
     for path, size, sha256, git in rows:
         if why := _wrong_path(path):
             raise _bad(repo, f"it names the file {path!r:.120}, which {why}")
@@ -120,6 +121,8 @@ def checked_listing(repo: str, commit: object, rows: Iterable[tuple[Any, Any, An
         if path in files:
             raise _bad(repo, f"it names {path} twice")
         files[path] = File(path, size, sha256, git)
+        if sizes.setdefault(files[path].etag, size) != size:
+            raise _bad(repo, f"it gives {path} the digest of a file of another size")
         folders.update(map(str, PurePosixPath(path).parents))
         if len(files) > _MOST_FILES:
             raise _bad(repo, f"it names more than {_MOST_FILES} files")

@@ -90,7 +90,7 @@ def _best(source: Source, spec: ModelSpec, digests: Digests) -> OnDisk:
     found = [look_at(place, source, spec, digests) for place in places(source.repo, source.revision)]
 
     def worth(copy: OnDisk) -> tuple[int, int]:  # of several whole ones the preferred, not the largest
-        return STATES.index(copy.state), 0 if copy.whole else copy.present_bytes
+        return (len(STATES), 0) if copy.whole else (STATES.index(copy.state), copy.present_bytes)
 
     return max(found, key=worth, default=OnDisk("absent"))
 

@@ -121,7 +121,8 @@ def cached_place(repo: str, commit: str) -> Place:
 
 
 def places(repo: str, revision: str | None) -> list[Place]:
-    """Everywhere a repository lies on this box, the preferred place first: plain, the wanted revision, then others."""
+    """Everywhere a repository lies on this box, the preferred place first: plain; in the cache the wanted commit,
+    what was downloaded here last, the wanted branch, others."""
     found: list[Place] = []
     if (root := models_root()) and (root / repo).is_dir():
         lock = read_lock(plain_place(root, repo, None).lock)
@@ -130,8 +131,8 @@ def places(repo: str, revision: str | None) -> list[Place]:
     if cached.is_dir():
         kept = [folder.name for folder in _newest_first(cached / "snapshots")]
         locked = [lock.stem for lock in _newest_first(cached / OURS)]
-        wanted = [revision, _branch(cached, revision or "main"), _branch(cached, "main")]
-        names = dict.fromkeys(name for name in (*wanted, *kept, *locked) if name and is_commit(name))
+        branches = [_branch(cached, revision or "main"), _branch(cached, "main")]
+        names = dict.fromkeys(name for name in (revision, *locked, *branches, *kept) if name and is_commit(name))
         there = {*kept, *locked}
         found += [cached_place(repo, name) for name in names if name in there]
     return found

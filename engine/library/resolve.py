@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.control import Control
-from engine.errors import ModelError
+from engine.errors import ModelError, WanError
 from engine.library.crew import work
 from engine.library.digest import Digests
 from engine.library.hub import Line, Manners, ask_listing
 from engine.library.item import Item, Source
 from engine.library.listing import File, Listing, is_commit
 from engine.library.locate import look_at
-from engine.library.place import Place, new_place, places
+from engine.library.place import OURS, Place, new_place, places
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,12 @@ def resolve(
     manners: Manners,
     warn: Callable[[str], None],
     revision: str | None = None,
+    beside: Path | None = None,
 ) -> list[Want]:
     """Every file an item needs. The Hub is asked only for what no lock file tells.
 
-    `revision` is taken instead of the manifest's. Raises `ModelError`, `RunError` (`unreachable`), `Cancelled`.
+    `revision` is taken instead of the manifest's; where the Hub cannot be reached, the lists of the cache at `beside`
+    are believed instead. Raises `ModelError`, `RunError` (`unreachable`), `Cancelled`.
     """
     if not item.sources:
         raise ModelError(
@@ -58,7 +60,14 @@ def resolve(
         asked = revision if revision and not source.borrowed else source.revision
         known = None if revision and not is_commit(revision) else _known(item, source, asked)
         if known is None:
-            listing = _asked(source.repo, asked, control, manners, warn)
+            try:
+                listing = _asked(source.repo, asked, control, manners, warn)
+            except WanError as error:
+                found = _listed_at(beside, source.repo, asked) if error.code in ("offline", "unreachable") else None
+                if found is None:
+                    raise
+                listing = found
+                warn(f"{error.message} The list of files is that of {beside}.")
             known = listing, new_place(source.repo, listing.commit)
         listing, place = known
         prefix = f"{source.repo}/" if number else ""
@@ -95,6 +104,19 @@ def _known(item: Item, source: Source, asked: str | None) -> tuple[Listing, Plac
         if look_at(place, source, item.spec, digests).whole:
             return listing, place
         return listing, new_place(source.repo, listing.commit)
+    return None
+
+
+def _listed_at(cache: Path | None, repo: str, asked: str | None) -> Listing | None:
+    """The newest list of a repository that another cache keeps, of the commit asked for where it is one."""
+    name = f"models--{repo.replace('/', '--')}"
+    for root in (cache, cache / name, cache / "hub" / name) if cache else ():
+        lists = [*root.glob("trees/*.json"), *root.glob(f"{OURS}/*.json")] if root.name == name else []
+        lists.sort(key=lambda file: file.stat().st_mtime, reverse=True)
+        commits = [file.stem for file in lists if not is_commit(asked) or file.stem == asked]
+        for found in (Place(repo, root, commit, cached=True).listing() for commit in commits):
+            if found:
+                return found
     return None
 
 

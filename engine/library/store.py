@@ -5,9 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.control import Control
@@ -66,12 +65,10 @@ def link(place: Place, file: File) -> None:
     target = os.path.relpath(blob, name.parent)
     if name.is_symlink() and os.readlink(name) == target:
         return
-    folder = tempfile.mkdtemp(dir=name.parent, prefix=".link.")
-    try:
-        os.symlink(target, os.path.join(folder, "link"))
-        os.replace(os.path.join(folder, "link"), name)
-    finally:
-        os.rmdir(folder)
+    if os.path.lexists(name):
+        name.unlink()
+    with suppress(FileExistsError):  # another process was faster
+        os.symlink(target, name)
 
 
 def is_sealed(path: Path) -> bool:
@@ -110,18 +107,22 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 @contextmanager
-def client_lock(place: Place, file: File, control: Control) -> Iterator[None]:
-    """In a cache, the lock the Hugging Face client takes for a blob: it waits for us, and we for it."""
+def client_lock(place: Place, file: File, control: Control, wait: Callable[[], None]) -> Iterator[None]:
+    """In a cache, the lock the Hugging Face client takes for a blob: it waits for us, and we, `wait` told, for it."""
     if not place.cached:
         yield
         return
     folder = place.root.parent / ".locks" / place.root.name
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{file.etag}.lock").open("a") as lock:
+        told = False
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if not told:
+                    wait()
+                told = True
                 control.wait(_WAIT_S)
         yield

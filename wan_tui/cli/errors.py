@@ -12,6 +12,9 @@ from contextlib import suppress
 from engine.errors import Exit, WanError
 from engine.runtime.failure import explain
 
+_UNSEEN = ("Cc", "Zl", "Zp", "Cs")
+_TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the direction of text
+
 
 def reported(command: Callable[[], int], *, as_json: bool) -> int:
     """Run a command; its failure becomes a message and its exit status."""
@@ -40,9 +43,10 @@ def described(error: WanError) -> str:
 
 
 def plain(text: str) -> str:
-    """Text from files or the network, made harmless for a terminal: control characters become visible."""
+    """Text from files or the network, made harmless for a terminal: what controls it or turns text becomes visible."""
     return "".join(
-        char if char == "\t" or unicodedata.category(char) != "Cc" else f"\\x{ord(char):02x}" for char in text
+        f"\\x{ord(char):02x}" if char != "\t" and (unicodedata.category(char) in _UNSEEN or char in _TURNS) else char
+        for char in text
     )
 
 

@@ -57,7 +57,9 @@ class _Session:
         self.json: bool = args.json
         self.bus = Bus()
         on_terminal = os.isatty(2) and os.environ.get("TERM") != "dumb"
-        self._lines = TransferBar() if on_terminal and not args.quiet else TransferLines(quiet=args.quiet)
+        paths = args.action == "download"
+        bar = on_terminal and not args.quiet
+        self._lines = TransferBar(paths=paths) if bar else TransferLines(quiet=args.quiet, paths=paths)
         self._mailbox: Mailbox | None = None
         if not self.json:
             self._mailbox = self.bus.subscribe(self._lines)
@@ -123,7 +125,8 @@ def _download(session: _Session) -> int:
     items = session.items()
     if args.all:
         _ask_for_all(session, items, manners)
-    session.tell(f"token    {_token()}")
+    if source := token_source():
+        session.tell(f"token    the one of {source} goes to the Hub")
     statuses = [_one(session, item, manners, revision) for item in items]
     return next((status for status in statuses if status), Exit.DONE)
 
@@ -135,11 +138,6 @@ def _one(session: _Session, item: Item, manners: Manners, revision: str | None) 
     except WanError as error:
         return error.status
     return Exit.DONE
-
-
-def _token() -> str:
-    source = token_source()
-    return f"from {source}" if source else "none"
 
 
 def _ask_for_all(session: _Session, items: Sequence[Item], manners: Manners) -> None:
