@@ -11,8 +11,8 @@ help:
 	@echo "make demo   set up, then render a video with the built-in model"
 	@echo "make test   set up, then run the tests (minutes)"
 	@echo "make lint   ruff, mypy and the floor laws"
-	@echo "make bench  measure start-up and memory, beside what they are compared with"
-	@echo "make soak   the long proofs: repeats, fuzz, cancels"
+	@echo "make bench  measure start-up, memory and the library, beside what they are compared with"
+	@echo "make soak   the long proofs: repeats, fuzz, cancels, kills"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -35,6 +35,7 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.library
 
 soak: $(INSTALLED)
 	$(BIN)/pytest -m soak -s

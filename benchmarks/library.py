@@ -317,13 +317,14 @@ def task_verify(who: str, model: str) -> Figures:
     item = Item(*load_catalog().find(model))
     api = HfApi()
     api.model_info  # noqa: B018  (its module is loaded by now)
-    with _timed() as figures:
-        if who == OURS:
-            good = verify(item, Bus(), Control()).state == "verified"
-        else:
-            found = api.verify_repo_checksums(f"bench/{model}")
-            good = not found.mismatches and not found.missing_paths
-    assert good
+    for _ in range(2):  # the second counts: a virtual machine is slow to give a new process its second core
+        with _timed() as figures:
+            if who == OURS:
+                good = verify(item, Bus(), Control()).state == "verified"
+            else:
+                found = api.verify_repo_checksums(f"bench/{model}")
+                good = not found.mismatches and not found.missing_paths
+        assert good
     return figures
 
 

@@ -498,6 +498,29 @@ BAD = {
     "base of itself": ('[architectures.a]\nbase = "a"', ["architectures.a.base"], ""),
     "factor": ('[architectures.a]\nscale_factor_spatial = "x"', ["scale_factor_spatial"], "whole number"),
     "variant": (ENTRY + '[[models."mine@1.0".variants]]\nname = "x"', ["variants"], "kind"),
+    "variant without repo": (
+        ENTRY + '[[models."mine@1.0".variants]]\nname = "x"\nkind = "gguf"',
+        ["variants"],
+        "repo",
+    ),
+    **{
+        f"variant file {file}": (
+            ENTRY + f'[[models."mine@1.0".variants]]\nname = "x"\nkind = "gguf"\nrepo = "a/b"\nfiles = ["{file}"]',
+            ["variants.0.files.0"],
+            "a path within the repository",
+        )
+        for file in ("../x", "a/../x", "/etc/x", "a//x", "./x", "a\\u0007x", "a\\\\x", "..")
+    },
+    "variant digits": (
+        ENTRY + '[[models."mine@1.0".variants]]\nname = "x"\nkind = "gguf"\nrepo = "a/b"\nsha256 = ["XYZ"]',
+        ["variants.0.sha256.0"],
+        "SHA-256",
+    ),
+    "variant name": (
+        ENTRY + '[[models."mine@1.0".variants]]\nname = "../x"\nkind = "bf16"',
+        ["variants.0.name"],
+        "letters",
+    ),
     "variant repo": (ENTRY + '[[models."mine@1.0".variants]]\nrepo = "x"', ["variants.0.repo"], "owner/name"),
     "not TOML": ('[models."mine"\n', ["not valid TOML", "line 1"], "Correct"),
     "deep": ("a = " + "[" * 5000, ["not valid TOML"], "Correct"),

@@ -271,6 +271,30 @@ def test_of_two_whole_revisions_the_branch_is_read_not_the_larger(shelf: Shelf) 
     assert shelf.look().revision == shelf.hub.resolve("demo/one", "main")[0]  # type: ignore[index]
 
 
+def test_of_two_whole_revisions_the_one_last_asked_for_is_read(shelf: Shelf) -> None:
+    old = shelf.download().revision
+    config = shelf.hub.root / "demo" / "one" / "vae" / "config.json"
+    config.write_bytes(b"{}")
+    new = shelf.download(revision="main").revision
+    assert new and new != old
+    assert shelf.download(revision=new).revision == new
+    shutil.copytree(shelf.hub.root / "demo" / "one", shelf.hub.root / "demo" / "one@old")
+    (shelf.hub.root / "demo" / "one@old" / "vae" / "config.json").write_bytes(b'{"z_dim": 16}')
+    assert shelf.download(revision=old).revision == old
+    assert shelf.look().revision == old
+
+
+def test_what_a_kill_left_of_a_lock_file_goes_with_the_next_download(shelf: Shelf, layout: str) -> None:
+    place = shelf.download().files[0].place
+    assert place is not None
+    left = [place.lock.with_name(f".{place.lock.name}.0123abcd.part")]
+    left += [place.root / "refs" / ".main.0123abcd.part"] if place.cached else []
+    for part in left:
+        part.write_bytes(b"{")
+    shelf.download()
+    assert not any(part.exists() for part in left)
+
+
 def test_looking_loads_nothing_heavy_and_opens_lists_alone(shelf: Shelf, layout: str) -> None:
     shelf.download()
     shelf.download("mine:fp8")
@@ -672,6 +696,22 @@ def test_an_import_without_a_list_says_what_is_missing(
     offline(monkeypatch)
     with pytest.raises(ModelError) as failure:
         take(shelf, scattered(tmp_path / "theirs"))
+    assert failure.value.code == "offline"
+
+
+@pytest.mark.parametrize("inside", [".", "hub"])
+def test_offline_the_list_of_the_cache_that_is_imported_counts(
+    shelf: Shelf, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download("demo/one", endpoint=shelf.hub.url, cache_dir=tmp_path / "disk" / inside)
+    offline(monkeypatch)
+    done = take(shelf, tmp_path / "disk")
+    assert (done.copy.state, done.lacking) == ("verified", ())
+    shelf.write_manifest(**{"mine@1.0": {"title": "M", "family": "t2v", "repo": "demo/two", "revision": "f" * 40}})
+    with pytest.raises(ModelError) as failure:  # no list of that repository, nor of that commit
+        take(shelf, tmp_path / "disk")
     assert failure.value.code == "offline"
 
 

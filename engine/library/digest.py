@@ -19,7 +19,7 @@ from typing import Any
 from engine.control import Control
 from engine.paths import state_dir, write_atomic
 
-CHUNK = 8 << 20  # smaller ones cost hand-offs of the interpreter's lock between threads
+CHUNK = 2 << 20  # stays in a cache of the core between reading and hashing
 _STORE = "digests.json"
 _KEPT = 20_000  # remembered files
 
