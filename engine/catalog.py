@@ -223,7 +223,9 @@ def _architecture(here: _Place, names: _Table, architectures: Mapping[str, _Tabl
 
 def _variant(here: _Place, table: _Table) -> Variant:
     _need(here, table, "name", "kind", *(() if table.get("kind") == "bf16" else ("repo",)))
-    return Variant(**_tuples(table))
+    if "sha256" in table and len(table["sha256"]) != len(table.get("files", ())):
+        raise (here / "sha256").bad("does not have one entry a file", "Give the digests of all files, in their order.")
+    return Variant(**{"runnable": table["kind"] == "bf16", **_tuples(table)})
 
 
 def _tuples(table: _Table) -> dict[str, Any]:

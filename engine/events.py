@@ -197,7 +197,9 @@ class Mailbox:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[list[Event]] = deque()  # each alone in a list, where newer progress takes its place
+        self._latest: dict[tuple[str, str, str], list[Event]] = {}
+        self._busy = False
         self._changed = threading.Condition()
         self._closed = False
         self._delivered = 0
@@ -205,26 +207,27 @@ class Mailbox:
         self._thread.start()
 
     def put(self, event: Event) -> None:
-        """Hand over an event without ever waiting. Progress replaces progress not yet read."""
+        """Hand over an event without ever waiting. Progress replaces progress of the same thing not yet read, unless
+        something else happened since."""
         with self._changed:
-            older = self._replaced_by(event)
-            if older is None:
-                self._waiting.append(event)
+            held = [event]
+            if not isinstance(event, Progress | LibraryProgress):
+                self._latest.clear()
+            elif older := self._latest.get(_subject(event)):
+                older[0] = event
+                return
             else:
-                self._waiting[older] = event
+                self._latest[_subject(event)] = held
+            self._waiting.append(held)
             self._changed.notify()
 
-    def _replaced_by(self, event: Event) -> int | None:
-        """The place of progress of the same thing, when nothing but progress came since."""
-        if not isinstance(event, Progress | LibraryProgress):
-            return None
-        for place in range(len(self._waiting) - 1, -1, -1):
-            waiting = self._waiting[place]
-            if not isinstance(waiting, Progress | LibraryProgress):
-                return None
-            if _subject(waiting) == _subject(event):
-                return place
-        return None
+    def drain(self, patience: float) -> None:
+        """Wait until what was put has been delivered; give up once nothing was taken for `patience` seconds."""
+        seen, since = self._delivered, time.monotonic()
+        while self._thread.is_alive() and (self._waiting or self._busy) and time.monotonic() - since < patience:
+            time.sleep(0.01)
+            if self._delivered != seen:
+                seen, since = self._delivered, time.monotonic()
 
     def close(self, patience: float) -> bool:
         """Deliver what is waiting; give up once nothing was taken for `patience` seconds. True when all was read."""
@@ -244,9 +247,13 @@ class Mailbox:
                     self._changed.wait()
                 if not self._waiting:
                     return
-                event = self._waiting.popleft()
+                event = self._waiting.popleft()[0]
+                if isinstance(event, Progress | LibraryProgress):
+                    self._latest.pop(_subject(event), None)
+                self._busy = True
             self._listener(event)
             self._delivered += 1
+            self._busy = False
 
 
 def _subject(event: Progress | LibraryProgress) -> tuple[str, str, str]:

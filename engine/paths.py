@@ -54,7 +54,7 @@ def log_file() -> Path:
 def models_root() -> Path | None:
     """The folder named by `MODELS_ROOT`, or None when models live in the Hugging Face cache alone."""
     value = os.environ.get("MODELS_ROOT")
-    return Path(os.path.expanduser(value)) if value else None
+    return Path(os.path.expanduser(value)).absolute() if value else None
 
 
 def hub_cache() -> Path:

@@ -1242,7 +1242,9 @@ def test_nothing_is_written_through_a_link_that_leads_out(link: str, both: str, 
     inside_cache = link in ("blobs", "snapshots", "refs")
     result = get()
     elsewhere = inside_cache != (both == "cache") and not link.startswith(OURS)
-    if link.endswith(".json") or elsewhere:
+    if link.endswith(".json") and both == "plain":
+        refused(result, "foreign-files")
+    elif link.endswith(".json") or elsewhere:
         right(result)
     else:
         refused(result, "unsafe-folder")

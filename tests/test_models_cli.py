@@ -276,7 +276,7 @@ def test_a_bar_on_a_terminal_fits_it(shelf: Shelf, columns: int, rows: int, pipe
 
 
 def test_a_bar_without_unicode_is_drawn_with_what_there_is(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    shelf.hub.rate = 400_000
+    shelf.hub.rate = 100_000
     terminal = Terminal(
         "download", "mine", env={**environment(), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     )

@@ -152,6 +152,12 @@ def make_bf16(source: Path, target: Path, control: Control, tick: Tick, *, seale
     return digests
 
 
+def recorded(target: Path) -> dict[str, str]:
+    """The SHA-256 that each file had which earlier calls finished, where it is known."""
+    rows = _Record(target).rows.items()
+    return {path: row["sha256"] for path, row in rows if isinstance(row, dict) and isinstance(row.get("sha256"), str)}
+
+
 def kept_in_fp32(kind: str, component: Path) -> tuple[str, ...]:
     """The parts of names that diffusers keeps in fp32 under bf16, for the class the component's config.json names.
 
@@ -359,29 +365,29 @@ class _Record:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._rows: dict[str, Any] = {}
+        self.rows: dict[str, Any] = {}
         with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
-            self._rows = dict(json.loads((target / _RECORD).read_bytes())["files"])
+            self.rows = dict(json.loads((target / _RECORD).read_bytes())["files"])
 
     @property
     def paths(self) -> set[str]:
-        return set(self._rows)
+        return set(self.rows)
 
     def forget(self, path: str) -> None:
-        del self._rows[path]
+        del self.rows[path]
 
     def holds(self, piece: _Piece) -> bool:
-        row = self._rows.get(piece.path)
+        row = self.rows.get(piece.path)
         return isinstance(row, dict) and row == self._row(piece, row.get("sha256"))
 
     def sha256(self, piece: _Piece) -> str | None:
-        value = self._rows[piece.path]["sha256"]
+        value = self.rows[piece.path]["sha256"]
         return value if isinstance(value, str) else None
 
     def add(self, piece: _Piece, sha256: str | None) -> None:
-        self._rows[piece.path] = self._row(piece, sha256)
+        self.rows[piece.path] = self._row(piece, sha256)
         (self._target / _RECORD).parent.mkdir(exist_ok=True)
-        write_atomic(self._target / _RECORD, json.dumps({"version": 1, "files": self._rows}, indent=1).encode())
+        write_atomic(self._target / _RECORD, json.dumps({"version": 1, "files": self.rows}, indent=1).encode())
 
     def _row(self, piece: _Piece, sha256: object) -> dict[str, Any] | None:
         try:

@@ -8,12 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from engine.control import Control
-from engine.errors import Cancelled
 
 _LOOK_S = 0.1
-_LEAVE_S = (
-    1.0  # how long a stopped thread is waited for; one that hangs in a name lookup ends by itself, writing nothing
-)
+_LEAVE_S = 1.0  # how long a stopped thread is waited for; one that hangs in the kernel ends by itself, changing nothing
 _SAY_S = 0.4
 
 Task = Callable[[Control], None]
@@ -72,15 +69,14 @@ def work(
             if time.monotonic() - said >= _SAY_S:
                 said = time.monotonic()
                 say()
-    except Cancelled as error:
+    except BaseException as error:  # noqa: BLE001  (raised again below, when nothing is left running)
         failures.insert(0, error)
-    finally:
-        say()
-        if failures:
-            inner.cancel(control.reason)
-            stop()
-            until = time.monotonic() + _LEAVE_S
-            for thread in crew:
-                thread.join(max(0.0, until - time.monotonic()))
+    if failures:
+        inner.cancel(control.reason)
+        stop()
+        until = time.monotonic() + _LEAVE_S
+        for thread in crew:
+            thread.join(max(0.0, until - time.monotonic()))
+    say()
     if failures:
         raise failures[0]

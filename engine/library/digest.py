@@ -5,11 +5,11 @@ What is remembered is what tells a verified file from one that is merely complet
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.control import Control
+from engine.library.locks import try_lock
 from engine.paths import state_dir, write_atomic
 
 CHUNK = 2 << 20  # stays in a cache of the core between reading and hashing
 _STORE = "digests.json"
 _KEPT = 20_000  # remembered files
+_PATIENCE, _LOOK_S = 20, 0.05  # who cannot have the lock in a second writes without it: at worst others count again
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,14 @@ class Digest:
 
     sha256: str
     git: str | None = None
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A digest, and the file whose bytes had it as it was then."""
+
+    digest: Digest
+    info: os.stat_result
 
 
 class Digests:
@@ -51,21 +61,23 @@ class Digests:
             return None
         return Digest(row[4], row[5])
 
-    def learn(self, file: Path, digest: Digest, info: os.stat_result | None = None) -> None:
-        """Remember a file's digest; `info` is its `stat` from before its bytes were read."""
+    def learn(self, file: Path, digest: Digest, before: os.stat_result) -> bool:
+        """Remember a file's digest. False, and nothing is, when the file is not as it was `before` it was read."""
         place = os.path.realpath(file)
+        if _identity(os.stat(place)) != _identity(before):
+            return False
         with self._lock:
-            self._learnt[place] = [*_identity(info or os.stat(place)), digest.sha256, digest.git]
+            self._learnt[place] = [*_identity(before), digest.sha256, digest.git]
+        return True
 
     def keep(self, before: Iterable[os.stat_result]) -> None:
-        """Go on knowing files of which another name was taken away: that changes a time of theirs, not their bytes."""
+        """Go on knowing files that got or lost another name: that changes a time of theirs, not their bytes."""
         changed = {tuple(_identity(info)) for info in before}
-        for place, row in self._known.items():
-            with suppress(OSError):
-                if tuple(row[:4]) in changed:
-                    size, written, noted, inode = _identity(os.stat(place))
-                    if [size, written, inode] == [*row[:2], row[3]]:
-                        self._learnt[place] = [size, written, noted, inode, *row[4:]]
+        with self._lock:
+            for place, row in (self._known | self._learnt).items():
+                with suppress(OSError):
+                    if tuple(row[:4]) in changed and _written(now := _identity(os.stat(place))) == _written(row):
+                        self._learnt[place] = [*now, *row[4:]]
 
     def save(self) -> None:
         """Write what was learnt. What cannot be remembered is counted again another time."""
@@ -75,7 +87,10 @@ class Digests:
             return
         self._known.update(learnt)
         with suppress(OSError), (state_dir() / f"{_STORE}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+            for _ in range(_PATIENCE):
+                if try_lock(lock.fileno()):  # until it is closed
+                    break
+                time.sleep(_LOOK_S)
             known = _read()
             kept = {path: row for path, row in known.items() if path not in learnt} | learnt  # the newest last
             write_atomic(state_dir() / _STORE, json.dumps(dict(list(kept.items())[-_KEPT:])).encode())
@@ -89,7 +104,7 @@ def digest(files: Iterable[Path], control: Control) -> str:
         info = file.stat()
         found = known.of(file, info)
         if found is None:
-            found = Digest(file_digest(file, control))
+            found = count(file, control)
             known.learn(file, found, info)
         total.update(f"{file.name} {found.sha256}\n".encode())
     known.save()
@@ -122,6 +137,15 @@ def count(
 def git_hash(size: int) -> Any:
     """A hash that gives a file of `size` bytes the id git gives it as a blob."""
     return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+
+def is_unwritten(before: os.stat_result, now: os.stat_result) -> bool:
+    """Whether nothing was written to a file between: its names and permissions may have changed."""
+    return _written(_identity(before)) == _written(_identity(now))
+
+
+def _written(identity: list[Any]) -> list[Any]:
+    return [*identity[:2], identity[3]]
 
 
 def _identity(info: os.stat_result) -> list[int]:

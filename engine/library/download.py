@@ -17,13 +17,14 @@ from engine.events import Bus, Download, Downloaded, Failed
 from engine.library.crew import Task, work
 from engine.library.digest import Digests
 from engine.library.fetch import fetch, writing
+from engine.library.foreign import Foreign
 from engine.library.hub import Line, Manners, file_url
 from engine.library.item import Item
 from engine.library.keep import begin, finish
 from engine.library.locate import OnDisk, look
 from engine.library.make import make
 from engine.library.resolve import Want, resolve
-from engine.library.room import check_room, disk_error, disk_of
+from engine.library.room import check_room, disk_error, disk_of, is_read_only
 from engine.library.store import client_lock, elsewhere, has_bytes, put
 from engine.library.tally import Tally
 from engine.paths import hub_cache, models_root
@@ -40,12 +41,14 @@ def download(
     and `Cancelled`; every byte that came is kept for the next call.
     """
     since = time.monotonic()
+    fetched = 0
     with _told(item, bus):
-        base = item.base if item.made else item
-        own = item.made and item.spec.path is not None  # made from the user's own folder: nothing to fetch
-        fetched = 0 if own else _fetch_all(base, bus, control, manners or Manners(), revision)
-        if item.made:
-            make(item, bus, control)
+        if not (item.made and revision is None and _is_made(item)):
+            base = item.base if item.made else item
+            if base.sources or not item.made:  # else it is made from the user's own folder
+                fetched = _fetch_all(base, bus, control, manners or Manners(), revision)
+            if item.made:
+                make(item, bus, control)
         copy = look(item, Digests())
         if not copy.whole:
             raise ModelError(
@@ -69,6 +72,12 @@ def download(
     return copy
 
 
+def _is_made(item: Item) -> bool:
+    """Whether a variant is here whole while the model it was made from has been removed."""
+    digests = Digests()
+    return look(item, digests).state == "verified" and look(item.base, digests).state == "absent"
+
+
 @dataclass(frozen=True)
 class Need:
     """What a download takes: bytes in all, and those of them that are not on this box."""
@@ -89,12 +98,19 @@ def _fetch_all(item: Item, bus: Bus, control: Control, manners: Manners, revisio
     """Bring every file of an item; returns the bytes that came over the network."""
     quiet = Tally(bus, item.id, Download, {})
     wants = resolve(item, control, manners, lambda text: quiet.warn("retry", text), revision)
-    begin(wants)
     groups = _same_bytes(wants)
     here = _Here(Digests(), Tally(bus, item.id, Download, {want.name: want.file.size for want in wants}))
     lacking: list[list[Want]] = []
     held = elsewhere(want.file for want in wants)
-    work([_looking(group, held, here, lacking) for group in groups], _LOOKERS, control, say=here.say)
+    foreign = Foreign(wants, here.digests)
+    work([_looking(group, held, here, foreign, lacking) for group in groups], _LOOKERS, control, say=here.say)
+    foreign.refuse()
+    try:
+        old = begin(wants, {want.file.path for group in lacking for want in group})
+    except OSError as error:
+        if lacking or not is_read_only(error):
+            raise
+        return 0  # all is there, in a library that is another user's
     fetched: list[int] = []
     if lacking:
         roots = {disk_of(group[0].place.root): group[0].place.root for group in lacking}
@@ -105,7 +121,7 @@ def _fetch_all(item: Item, bus: Bus, control: Control, manners: Manners, revisio
             tasks = [_fetching(group, here, line, fetched) for group in lacking]
             work(tasks, manners.files, control, say=here.say, stop=line.cut)
     here.digests.save()
-    finish(wants, here.digests)
+    finish(wants, here.digests, old)
     return sum(fetched)
 
 
@@ -128,7 +144,9 @@ def _same_bytes(wants: Sequence[Want]) -> list[list[Want]]:
     return list(groups.values())
 
 
-def _looking(group: list[Want], held: dict[str, list[Path]], here: _Here, lacking: list[list[Want]]) -> Task:
+def _looking(
+    group: list[Want], held: dict[str, list[Path]], here: _Here, foreign: Foreign, lacking: list[list[Want]]
+) -> Task:
     """Use what lies here already, in place or `held` elsewhere; else leave the group to be fetched."""
     want = group[0]
 
@@ -140,11 +158,13 @@ def _looking(group: list[Want], held: dict[str, list[Path]], here: _Here, lackin
             read += count
             here.tally.carry(want.name, read)
 
+        if any(foreign.holds(other, control) for other in group):
+            return
         own = [other.store for other in group]
         for path in dict.fromkeys([*own, *held.get(want.file.sha256 or "", [])]):
             read = 0
-            digest = has_bytes(path, want.file, here.digests, control, tick)
-            if digest and all(put(path, digest, w.place, w.file, here.digests, control) for w in group):
+            counted = has_bytes(path, want.file, here.digests, control, tick)
+            if counted and all(put(path, counted, w.place, w.file, here.digests, control) for w in group):
                 for other in group:
                     here.tally.carry(other.name, other.file.size)
                 return
@@ -162,27 +182,31 @@ def _fetching(group: list[Want], here: _Here, line: Line, fetched: list[int]) ->
     def reach(done: int) -> None:
         here.tally.reach(want.name, done)
 
+    def carry(done: int) -> None:
+        here.tally.carry(want.name, done)
+
     def wait() -> None:
         here.tally.warn("waiting", f"{want.name}: another process fetches it; waiting for that.")
 
     def task(_: Control) -> None:
         place.make_parents(store)
-        with writing(place, file, line.control, reach, wait) as part, client_lock(place, file, line.control, wait):
-            digest = has_bytes(store, file, here.digests, line.control)
-            if digest:  # another process has finished it
+        own = writing(place, file, line.control, reach, carry, wait)
+        with own as part, client_lock(place, file, line.control, wait):
+            counted = has_bytes(store, file, here.digests, line.control)
+            if counted:  # another process has finished it
                 part.throw_away()
             else:
-                part.read_back(line.control, lambda done: here.tally.carry(want.name, done))
+                part.read_back(line.control, carry)
                 check_room(file.size - part.have, place.root)
                 url = file_url(line, want.listing, file)
                 try:
-                    digest = fetch(line, url, part, store, want.sealed, lambda text: here.tally.warn("retry", text))
+                    counted = fetch(line, url, part, store, want.sealed, lambda text: here.tally.warn("retry", text))
                 except OSError as error:
                     raise disk_error(error, place.root, file.size - part.have) from error
-                here.digests.learn(store, digest)
+                here.digests.learn(store, counted.digest, counted.info)
                 fetched.append(part.came)
         for other in group:
-            put(store, digest, other.place, other.file, here.digests, line.control)
+            put(store, counted, other.place, other.file, here.digests, line.control)
             here.tally.carry(other.name, other.file.size)
 
     return task
@@ -209,10 +233,12 @@ def _told(item: Item, bus: Bus) -> Iterator[None]:
         _failed(bus, item, named)
         raise named from error
     except Cancelled:
-        kept = look(item.base if item.made else item, Digests()).present_bytes
+        kept = look(item, Digests()).present_bytes
         stopped = RunError(
             "stopped",
-            f"The download of {item.id} was stopped; {kept / 1e6:.1f} MB of it are kept.",
+            f"The download of {item.id} was stopped; {kept / 1e6:.1f} MB of it are kept."
+            if kept or not item.made
+            else f"The download of {item.id} was stopped; what came is kept.",
             suggestions=["Download it again: it goes on where it stopped."],
             actions=["download"],
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -13,9 +12,10 @@ from typing import Any
 
 from engine.control import Control
 from engine.errors import ModelError, RunError
-from engine.library.digest import CHUNK, Digest, git_hash
+from engine.library.digest import CHUNK, Counted, Digest, git_hash
 from engine.library.hub import Hiccup, Line, bad_answer
 from engine.library.listing import File
+from engine.library.locks import try_lock
 from engine.library.place import Place
 
 _LOOK_S = 0.3  # how often a file that another process writes is looked at
@@ -42,14 +42,13 @@ class Part:
         self.came = 0  # bytes that came by now, those thrown away counted too
         self._sha, self._git = self._new_hashes()
 
-    def try_lock(self) -> bool | None:
+    def try_lock(self, follow: Callable[[int], None]) -> bool | None:
         """Become the writer. False while another process is; None when that one finished it or threw it away."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            same = os.fstat(self._descriptor).st_ino == os.stat(self.path).st_ino
-        except BlockingIOError:
-            self._tick(os.fstat(self._descriptor).st_size)
+        if not try_lock(self._descriptor):
+            follow(os.fstat(self._descriptor).st_size)
             return False
+        try:
+            same = os.fstat(self._descriptor).st_ino == os.stat(self.path).st_ino
         except FileNotFoundError:
             return None
         return True if same else None
@@ -83,7 +82,7 @@ class Part:
             view = view[count:]
         self._tick(self.have)
 
-    def finish(self, target: Path, sealed: bool) -> Digest:
+    def finish(self, target: Path, sealed: bool, control: Control) -> Counted:
         """Give the part its final name, when its bytes are the file's; a `sealed` one may not be written to.
 
         Raises `Wrong` when they are not.
@@ -98,8 +97,9 @@ class Part:
         if sealed:
             os.fchmod(self._descriptor, os.fstat(self._descriptor).st_mode & 0o555)
         os.fsync(self._descriptor)
+        control.check()  # that may have taken long: who asked to stop has left, and nothing changes behind their back
         os.replace(self.path, target)
-        return digest
+        return Counted(digest, os.fstat(self._descriptor))
 
     def throw_away(self) -> None:
         """Take its name away, while still its writer."""
@@ -123,9 +123,15 @@ class Part:
 
 @contextmanager
 def writing(
-    place: Place, file: File, control: Control, tick: Callable[[int], None], wait: Callable[[], None]
+    place: Place,
+    file: File,
+    control: Control,
+    tick: Callable[[int], None],
+    follow: Callable[[int], None],
+    wait: Callable[[], None],
 ) -> Iterator[Part]:
-    """A file's part, ours alone. While another process writes it, `wait` is called once and `tick` follows."""
+    """A file's part, ours alone, `tick` told what comes. While another process writes it, `wait` is called once and
+    `follow` told how far that is."""
     told = False
     while True:
         control.check()
@@ -135,7 +141,7 @@ def writing(
         except FileNotFoundError:  # who finished last has taken the empty folder away just now
             continue
         try:
-            while (mine := part.try_lock()) is False:
+            while (mine := part.try_lock(follow)) is False:
                 if not told:
                     wait()
                 told = True
@@ -147,7 +153,7 @@ def writing(
             part.close()
 
 
-def fetch(line: Line, url: str, part: Part, target: Path, sealed: bool, warn: Callable[[str], None]) -> Digest:
+def fetch(line: Line, url: str, part: Part, target: Path, sealed: bool, warn: Callable[[str], None]) -> Counted:
     """Bring a part to its end, whatever the line does, and give it its final name.
 
     Raises `ModelError` (`corrupt-download`) when the server keeps sending other bytes, `RunError` (`unreachable`) when
@@ -160,7 +166,7 @@ def fetch(line: Line, url: str, part: Part, target: Path, sealed: bool, warn: Ca
         try:
             if part.have < part.file.size:
                 _receive(line, url, part, start=part.have if misfits < _MISFITS - 1 else 0)
-            return part.finish(target, sealed)
+            return part.finish(target, sealed, line.control)
         except Misfit as error:
             misfits += 1
             if misfits == _MISFITS:

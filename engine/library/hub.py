@@ -138,6 +138,8 @@ class Line:
             raise bad_answer(url, str(error)) from error
         except httpx2.TransportError as error:
             self.control.check()
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise bad_answer(url, f"its certificate is not trusted ({error})") from error
             raise Hiccup(_said(error)) from error
         except (httpx2.RequestError, httpx2.InvalidURL) as error:  # a redirect that never ends, or leads nowhere
             raise bad_answer(url, _said(error)) from error
@@ -212,7 +214,7 @@ def endpoint() -> str:
 
 def shown(url: str) -> str:
     """An address as it may be told: without a name and password."""
-    return re.sub("//[^/@]*@", "//", url)
+    return re.sub("//.*@", "//", url)
 
 
 def token_source() -> str | None:
@@ -227,13 +229,14 @@ def token_source() -> str | None:
 
 def check_online() -> None:
     """Raise `ModelError` when `HF_HUB_OFFLINE` forbids the network."""
-    if any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
-        raise ModelError(
-            "offline",
-            "HF_HUB_OFFLINE is set: nothing is fetched.",
-            suggestions=["Unset HF_HUB_OFFLINE and try again."],
-            actions=["download"],
-        )
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if os.environ.get(name, "").upper() in _TRUE:
+            raise ModelError(
+                "offline",
+                f"{name} is set: nothing is fetched.",
+                suggestions=[f"Unset {name} and try again."],
+                actions=["download"],
+            )
 
 
 def file_url(line: Line, listing: Listing, file: File) -> str:

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from engine.control import Control
 from engine.library.digest import Digests
 from engine.library.listing import File, Listing, is_commit, is_needed, read_lock
+from engine.library.locate import matches
+from engine.library.locks import try_lock, wait_for_lock
 from engine.library.place import OURS, Place
 from engine.library.resolve import Want
 from engine.paths import write_atomic
 
 
-def begin(wants: Sequence[Want]) -> None:
-    """Write down what is to come: from then on disk alone tells how far it is."""
+def begin(wants: Sequence[Want], coming: Collection[str]) -> dict[Place, Listing]:
+    """Write down what is to come, the paths in `coming`: from then on disk alone tells how far it is. What lay there
+    was hashed before.
+
+    Returns the lists of other commits that plain folders held so far, for `finish`.
+    """
+    replaced: dict[Place, Listing] = {}
     for place, listing in {want.place: want.listing for want in wants}.items():
         with _alone(place):
             old = read_lock(place.lock)
             ours = old is not None and old.repo == listing.repo
             if old and ours and old.commit == listing.commit and _rows(old) == _rows(listing):
+                same = replace(old, asked=listing.asked, instead_of=listing.instead_of)
+                if same != old:
+                    same.save(place.lock)
                 continue
-            listing.save(place.lock)
             if old and ours and not place.cached:
-                _leave(old, listing, place)
+                replaced[place] = old
+            replace(listing, coming=frozenset(coming) if place in replaced else frozenset()).save(place.lock)
+    return replaced
 
 
 @contextmanager
@@ -34,7 +45,7 @@ def _alone(place: Place) -> Iterator[None]:
     place.make_parents(place.lock)
     folder = os.open(place.lock.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        wait_for_lock(folder, Control(), lambda: None)  # held for moments
         for part in (*place.lock.parent.glob(".*.part"), *(place.root / "refs").rglob(".*.part")):
             part.unlink(missing_ok=True)
         yield
@@ -47,29 +58,38 @@ def _rows(listing: Listing) -> dict[str, tuple[int, str]]:
     return {file.path: (file.size, file.etag) for file in listing.files}
 
 
-def _leave(old: Listing, new: Listing, place: Place) -> None:
-    """Take away what a plain folder held of another commit and this one lacks."""
+def _leave(old: Listing, new: Listing, place: Place, digests: Digests) -> None:
+    """Take away what a plain folder held of another commit and this one lacks, unless somebody has changed it."""
     for file in old.files:
         path = place.path(file)
-        if file.path in new.by_path or not is_needed(file.path) or not place.holds(path):
+        if file.path in new.by_path or not is_needed(file.path) or not place.holds(path) or path.is_symlink():
             continue
-        if path.is_file() and not path.is_symlink():
+        if (found := digests.of(path)) and matches(file, found):
             path.unlink()
 
 
-def finish(wants: Sequence[Want], digests: Digests) -> None:
-    """Complete the lock files with what was counted, name the branch, drop the parts of what is here or not wanted."""
+def finish(wants: Sequence[Want], digests: Digests, replaced: Mapping[Place, Listing]) -> None:
+    """Complete the lock files with what was counted, name the branch, and take away what is no longer wanted: parts,
+    and files of the commit that was `replaced`."""
     for place, listing in {want.place: want.listing for want in wants}.items():
         with _alone(place):
             _finish(place, listing, [want.file for want in wants if want.place == place], digests)
+        if place in replaced:
+            _leave(replaced[place], listing, place, digests)
 
 
 def _finish(place: Place, listing: Listing, files: Sequence[File], digests: Digests) -> None:
-    counted = {file.path: found.sha256 for file in files if (found := digests.of(place.path(file)))}
     kept = read_lock(place.lock) or listing
-    if (complete := kept.with_digests(counted)) != kept:
-        complete.save(place.lock)
-    os.utime(place.lock)  # of several revisions the one last asked for is preferred
+    if kept.commit != listing.commit:  # another process brings another revision to the same folder
+        return
+    unlisted = [file for file in files if file.sha256 is None]
+    counted = {
+        file.path: found.sha256 for file in unlisted if (found := digests.of(place.path(file))) and matches(file, found)
+    }
+    with suppress(PermissionError):  # a library of another user, where all is there
+        if (complete := replace(kept.with_digests(counted), coming=frozenset())) != kept:
+            complete.save(place.lock)
+        os.utime(place.lock)  # of several revisions the one last asked for is preferred
     lacking = any(not place.path(file).is_file() for file in files)
     if place.cached and not lacking and listing.asked and not is_commit(listing.asked):
         ref = place.root / "refs" / listing.asked
@@ -90,9 +110,8 @@ def _drop_parts(place: Place) -> None:
         if not replace(place, commit=listing.commit).store(file).is_file()
     }
     for part in sorted((ours / "parts").glob("*")):
-        with suppress(OSError), part.open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody writes it
-            if part.name not in coming:
+        with suppress(OSError), part.open("r+b") as stream:
+            if try_lock(stream.fileno()) and part.name not in coming:
                 part.unlink()
     with suppress(OSError):
         (ours / "parts").rmdir()

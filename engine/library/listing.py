@@ -50,12 +50,24 @@ class File:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of `repo` at `commit`. `asked` is the branch, tag or commit that was resolved to it."""
+    """The files of `repo` at `commit`.
+
+    `asked` is the branch, tag or commit that was resolved to it; `instead_of` the manifest's revision whose place it
+    takes, where the user asked for another; `coming` are files of a plain folder that held another commit and may still
+    be those of it.
+    """
 
     repo: str
     commit: str
     files: tuple[File, ...]
     asked: str | None = None
+    instead_of: str | None = None
+    coming: frozenset[str] = frozenset()
+
+    def serves(self, revision: str | None) -> bool:
+        """Whether it is what a manifest means that gives this revision, `main` when None."""
+        wanted = revision or "main"
+        return wanted in (self.commit, self.asked or "main", self.instead_of)
 
     @cached_property
     def by_path(self) -> dict[str, File]:
@@ -71,7 +83,8 @@ class Listing:
             {key: value for key, value in vars(file).items() if value is not None}
             for file in sorted(self.files, key=lambda file: file.path)
         ]
-        table = {"version": 1, "repo": self.repo, "commit": self.commit, "asked": self.asked, "files": rows}
+        table = {"version": 1, "repo": self.repo, "commit": self.commit, "asked": self.asked}
+        table |= {"instead_of": self.instead_of, "coming": sorted(self.coming), "files": rows}
         lock.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(lock, json.dumps(table, indent=1).encode(), shared=True)
 
@@ -90,7 +103,10 @@ def read_lock(lock: Path) -> Listing | None:
     try:
         table = json.loads(lock.read_bytes())
         rows = [(row["path"], row["size"], row.get("sha256"), row.get("git")) for row in table["files"]]
-        return checked_listing(table["repo"], table["commit"], rows, table.get("asked"))
+        found = checked_listing(table["repo"], table["commit"], rows, table.get("asked"))
+        instead_of = table.get("instead_of")
+        coming = frozenset(map(str, table.get("coming", ())))
+        return replace(found, instead_of=instead_of if isinstance(instead_of, str) else None, coming=coming)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ModelError):
         return None
 

@@ -13,7 +13,7 @@ from engine.errors import ModelError
 from engine.library.digest import Digest, Digests
 from engine.library.item import Item, Source
 from engine.library.listing import File, Listing, is_needed, read_lock
-from engine.library.place import OURS, Place, places, walk
+from engine.library.place import OURS, Place, serving, walk
 from engine.paths import data_place, hub_cache, models_root
 
 STATES = ("absent", "partial", "corrupt", "complete", "verified")  # the better a copy, the later
@@ -87,7 +87,8 @@ def _own_folder(spec: ModelSpec) -> Path | None:
 
 
 def _best(source: Source, spec: ModelSpec, digests: Digests) -> OnDisk:
-    found = [look_at(place, source, spec, digests) for place in places(source.repo, source.revision)]
+    places = serving(source.repo, source.revision)
+    found = [look_at(place, listing, source, spec, digests) for place, listing in places]
 
     def worth(copy: OnDisk) -> tuple[int, int]:  # of several whole ones the preferred, not the largest
         return (len(STATES), 0) if copy.whole else (STATES.index(copy.state), copy.present_bytes)
@@ -95,16 +96,21 @@ def _best(source: Source, spec: ModelSpec, digests: Digests) -> OnDisk:
     return max(found, key=worth, default=OnDisk("absent"))
 
 
-def look_at(place: Place, source: Source, spec: ModelSpec, digests: Digests) -> OnDisk:
+def look_at(place: Place, listing: Listing | None, source: Source, spec: ModelSpec, digests: Digests) -> OnDisk:
     """What of `source` lies at one place."""
-    listing = place.listing()
     if listing is None:
         return _unlisted(place, source, spec, digests)
     try:
         wanted = source.wanted(listing)
     except ModelError:  # another revision, which lacks these files
         return OnDisk("absent")
-    return _summed([file_state(place, file, digests) for file in wanted], place.folder, listing.commit)
+    files = [file_state(place, file, digests) for file in wanted]
+    if listing.coming:  # of the right size, but perhaps of the commit before
+        files = [
+            replace(file, state="partial") if file.state == "complete" and file.info.path in listing.coming else file
+            for file in files
+        ]
+    return _summed(files, place.folder, listing.commit)
 
 
 def file_state(place: Place, file: File, digests: Digests) -> FileState:
@@ -181,8 +187,7 @@ def _look_folder(folder: Path, item: Item, digests: Digests) -> OnDisk:
     lock = read_lock(folder / OURS / "lock.json")
     if lock:
         place = Place(lock.repo, folder, lock.commit, cached=False)
-        copy = _summed([file_state(place, file, digests) for file in lock.files], folder, lock.commit)
-        return replace(copy, revision=None)
+        return _summed([file_state(place, file, digests) for file in lock.files], folder, lock.commit)
     copy = _by_structure(folder, item.spec, (), digests, None, None)
     return replace(copy, state="partial") if item.made and copy.whole else copy
 

@@ -68,7 +68,11 @@ class Place:
                 (path, row["size"], row.get("lfs_sha256"), None if row.get("lfs_sha256") else row["blob_id"])
                 for path, row in json.loads(file.read_bytes())["files"].items()
             ]
-            return checked_listing(self.repo, file.stem, rows, None)
+            refs = self.root / "refs"
+            branches = (ref.relative_to(refs).as_posix() for ref in refs.rglob("*") if ref.is_file())
+            asked = [name for name in branches if _branch(self.root, name) == file.stem]
+            named = "main" if "main" in asked or not self.cached else next(iter(asked), file.stem)
+            return checked_listing(self.repo, file.stem, rows, named)
         return None
 
     def linked(self) -> Listing | None:
@@ -89,7 +93,10 @@ class Place:
 
     def holds(self, path: Path) -> bool:
         """Whether a name lies below the root for good: no folder above it is a link that leads out."""
-        return path.parent.resolve().is_relative_to(self.root.resolve())
+        try:
+            return path.parent.resolve().is_relative_to(self.root.resolve())
+        except (OSError, RuntimeError):  # a loop of links is a RuntimeError up to Python 3.12
+            return False
 
     def make_parents(self, path: Path) -> None:
         """Make the folders above `path`, none of which may lead out of the root through a link."""
@@ -136,6 +143,23 @@ def places(repo: str, revision: str | None) -> list[Place]:
         there = {*kept, *locked}
         found += [cached_place(repo, name) for name in names if name in there]
     return found
+
+
+def serving(repo: str, revision: str | None) -> list[tuple[Place, Listing | None]]:
+    """Those places that hold what a manifest means by `revision`, with what should lie there where that is known."""
+    found = []
+    for place in places(repo, revision):
+        listing = place.listing()
+        if listing.serves(revision) if listing else _may_serve(place, revision):
+            found.append((place, listing))
+    return found
+
+
+def _may_serve(place: Place, revision: str | None) -> bool:
+    """Without a list: a plain folder is taken as it is, a snapshot for the commit or branch it is of."""
+    if not place.cached or revision == place.commit:
+        return True
+    return not is_commit(revision) and _branch(place.root, revision or "main") == place.commit
 
 
 def _newest_first(folder: Path) -> list[Path]:

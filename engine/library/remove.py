@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,9 +16,13 @@ from engine.catalog import Catalog, ModelSpec
 from engine.errors import ModelError, RunError
 from engine.library.digest import Digests
 from engine.library.item import Item, Source
+from engine.library.listing import is_needed
 from engine.library.locate import is_component, look, made_folder
+from engine.library.locks import try_lock
 from engine.library.place import OURS, Place, places, walk
 from engine.paths import data_place, hub_cache, models_root
+
+_HALF = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
 @dataclass(frozen=True)
@@ -170,11 +174,15 @@ def _plain(place: Place, spec: ModelSpec) -> tuple[list[Path], list[Path]]:
 
     def is_theirs(path: Path) -> bool:
         name = path.relative_to(place.root).as_posix()
-        return name in listing.by_path if listing else is_component(name, spec)
+        if _HALF.fullmatch(path.name):  # what a kill left of a copy
+            return True
+        if listing and name in listing.by_path:  # prose is not fetched here, but by the client
+            return is_needed(name) or path.lstat().st_size == listing.by_path[name].size
+        return listing is None and is_component(name, spec)
 
     everything = sorted(_visible(place.root))
     theirs = [path for path in everything if is_theirs(path)]
-    return theirs + _beside(place.root), [path for path in everything if path not in set(theirs)]
+    return theirs + _beside(place.root), [path for path in everything if not is_theirs(path)]
 
 
 def _beside(root: Path) -> list[Path]:
@@ -209,6 +217,7 @@ def _weigh(paths: Iterable[Path]) -> tuple[int, int]:
 def _users(item: Item, catalog: Catalog, gone: list[Path]) -> Iterator[str]:
     """Other items on this box that read some of what would go."""
     digests = Digests()
+    taken = set(gone)
     for spec in catalog.models:
         for variant in (None, *spec.variants):
             other = Item(spec, variant)
@@ -218,9 +227,8 @@ def _users(item: Item, catalog: Catalog, gone: list[Path]) -> Iterator[str]:
             if not repos & {source.repo for source in other.sources}:
                 continue
             copy = look(other, digests)
-            if copy.present_bytes and any(
-                file.path.is_relative_to(path) for file in copy.files for path in gone if file.present_bytes
-            ):
+            used = (file.path for file in copy.files if file.present_bytes)
+            if any(not taken.isdisjoint((path, *path.parents)) for path in used):
                 yield other.id
 
 
@@ -239,15 +247,13 @@ def _refuse_busy(root: Path, item: Item) -> None:
     """Who writes holds a lock: of a part, of a variant being made, or the one the Hugging Face client takes."""
     parts, clients = (root / OURS / "parts").glob("*"), (root.parent / ".locks" / root.name).glob("*")
     for lock in (*parts, root / OURS / "making", *clients):
-        with suppress(OSError), lock.open("rb") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with suppress(FileNotFoundError, PermissionError), lock.open("r+b") as stream:
+            if not try_lock(stream.fileno()):
                 raise RunError(
                     "busy",
                     f"{item.id} is being downloaded: nothing was removed.",
                     suggestions=["Stop the download, then remove it."],
-                ) from None
+                )
 
 
 def _in_store(gone: list[Path]) -> tuple[Any, int]:

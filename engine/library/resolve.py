@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.control import Control
@@ -14,7 +14,7 @@ from engine.library.hub import Line, Manners, ask_listing
 from engine.library.item import Item, Source
 from engine.library.listing import File, Listing, is_commit
 from engine.library.locate import look_at
-from engine.library.place import OURS, Place, new_place, places
+from engine.library.place import OURS, Place, new_place, serving
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,9 @@ def resolve(
         )
     wants: list[Want] = []
     for number, source in enumerate(item.sources):
-        asked = revision if revision and not source.borrowed else source.revision
-        known = None if revision and not is_commit(revision) else _known(item, source, asked)
+        other = None if source.borrowed else revision
+        asked = other or source.revision
+        known = None if other and not is_commit(other) else _known(item, source, other)
         if known is None:
             try:
                 listing = _asked(source.repo, asked, control, manners, warn)
@@ -70,6 +71,8 @@ def resolve(
                 warn(f"{error.message} The list of files is that of {beside}.")
             known = listing, new_place(source.repo, listing.commit)
         listing, place = known
+        if other and other != source.revision:
+            listing = replace(listing, instead_of=source.revision or "main")
         prefix = f"{source.repo}/" if number else ""
         files = source.wanted(listing)
         _check_complete(item, listing, files)
@@ -90,18 +93,17 @@ def _check_complete(item: Item, listing: Listing, files: Sequence[File]) -> None
         )
 
 
-def _known(item: Item, source: Source, asked: str | None) -> tuple[Listing, Place] | None:
+def _known(item: Item, source: Source, revision: str | None) -> tuple[Listing, Place] | None:
     """A listing kept on this box for what is asked, and where its files go: where they all are, else where we write."""
     digests = Digests()
-    for place in places(source.repo, asked):
-        listing = place.listing()
-        if listing is None or (asked and is_commit(asked) and listing.commit != asked):
+    for place, listing in serving(source.repo, source.revision if revision is None else revision):
+        if listing is None or (revision and listing.commit != revision):
             continue
         try:
             source.wanted(listing)
         except ModelError:
             continue
-        if look_at(place, source, item.spec, digests).whole:
+        if look_at(place, listing, source, item.spec, digests).whole:
             return listing, place
         return listing, new_place(source.repo, listing.commit)
     return None

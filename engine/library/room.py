@@ -39,6 +39,11 @@ def _nearest(place: Path) -> Path:
     return place
 
 
+def is_read_only(error: OSError) -> bool:
+    """Whether something could not be written because this user may not, or nobody may."""
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 def disk_error(error: OSError, place: Path, needed: int | None = None) -> RunError:
     """What a failed write means, `needed` bytes before its end. What was written so far is kept."""
     if error.errno in _FULL:

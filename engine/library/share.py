@@ -21,7 +21,7 @@ from engine.errors import ModelError
 
 _FICLONE = 0x40049409
 _CHUNK = 8 << 20
-_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 
 
 @dataclass(frozen=True)

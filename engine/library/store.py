@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -10,48 +9,62 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.control import Control
-from engine.library.digest import Digest, Digests, count
+from engine.library.digest import Counted, Digests, count, is_unwritten
 from engine.library.listing import File, read_lock
 from engine.library.locate import matches
+from engine.library.locks import wait_for_lock
 from engine.library.place import OURS, Place
 from engine.library.share import share
 from engine.paths import hub_cache, models_root
 
-_WAIT_S = 0.3
-
 
 def has_bytes(
     path: Path, file: File, digests: Digests, control: Control, tick: Callable[[int], None] | None = None
-) -> Digest | None:
-    """The digest of what lies at `path` when it is `file`, remembered or counted now; None if it is not, or cannot be
-    read."""
+) -> Counted | None:
+    """The digest of what lies at `path` when it is `file`, remembered or counted now; None if it is not, cannot be
+    read, or changes while it is."""
     try:
         info = path.stat()
         if not stat.S_ISREG(info.st_mode) or info.st_size != file.size:
             return None
-        known = digests.of(path, info)
-        if known is None or matches(file, known) is None:
-            known = count(path, control, git=file.sha256 is None, tick=tick)
-            digests.learn(path, known, info)
     except OSError:
         return None
-    return known if matches(file, known) else None
+    counted = counted_at(path, digests, control, git=file.sha256 is None, tick=tick)
+    return counted if counted and matches(file, counted.digest) else None
 
 
-def put(source: Path, digest: Digest, place: Place, file: File, digests: Digests, control: Control) -> bool:
-    """Bring bytes that lie at `source` to `file`'s own place. False when they changed on the way: nothing is kept."""
-    target = place.store(file)
+def counted_at(
+    path: Path, digests: Digests, control: Control, *, git: bool, tick: Callable[[int], None] | None = None
+) -> Counted | None:
+    """What a file hashes to, `git` id included; None if it cannot be read or changes while it is."""
+    try:
+        info = path.stat()
+        known = digests.of(path, info)
+        if known is None or (git and known.git is None):
+            known = count(path, control, git=git, tick=tick)
+            if not digests.learn(path, known, info):
+                return None
+    except OSError:
+        return None
+    return Counted(known, info)
+
+
+def put(source: Path, counted: Counted, place: Place, file: File, digests: Digests, control: Control) -> bool:
+    """Bring bytes that were counted at `source` to `file`'s own place. False when they changed since: nothing is
+    kept."""
+    target, digest = place.store(file), counted.digest
     if target != source and not _same(source, target):
         place.make_parents(target)
-        before = _stamp(source)
+        before = source.stat()
         shared = share(source, target, control, sealed=is_sealed(source))
-        if (shared.sha256 or digest.sha256) != digest.sha256 or _stamp(source) != before:
+        if (shared.sha256 or digest.sha256) != digest.sha256 or not is_unwritten(counted.info, source.stat()):
             target.unlink()
             return False
         if not place.cached and file.git is None:
-            target.chmod(target.stat().st_mode & 0o555)  # weights may be shared: nobody is to write into them
-        digests.learn(source, digest)  # a link more is a change of its times
-    digests.learn(target, digest)
+            with suppress(PermissionError):  # a link to another user's
+                target.chmod(target.stat().st_mode & 0o555)  # weights may be shared: nobody is to write into them
+        digests.keep([before])  # a link more, or another mode, is a change of its times
+        digests.learn(target, digest, target.stat())
     link(place, file)
     return True
 
@@ -101,11 +114,6 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    info = path.stat()
-    return info.st_size, info.st_mtime_ns, info.st_ino
-
-
 @contextmanager
 def client_lock(place: Place, file: File, control: Control, wait: Callable[[], None]) -> Iterator[None]:
     """In a cache, the lock the Hugging Face client takes for a blob: it waits for us, and we, `wait` told, for it."""
@@ -115,14 +123,5 @@ def client_lock(place: Place, file: File, control: Control, wait: Callable[[], N
     folder = place.root.parent / ".locks" / place.root.name
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{file.etag}.lock").open("a") as lock:
-        told = False
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    wait()
-                told = True
-                control.wait(_WAIT_S)
+        wait_for_lock(lock.fileno(), control, wait)
         yield

@@ -82,7 +82,8 @@ def _counting(name: str, file: FileState, digests: Digests, tally: Tally, unread
         except OSError:
             unreadable.add(_real(file))
         else:
-            digests.learn(file.path, found, info)
+            if not digests.learn(file.path, found, info):
+                unreadable.add(_real(file))  # it changes while it is read
 
     return task
 

@@ -68,7 +68,7 @@ def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) 
     if folder:
         _check_whole(folder, how, item)
     elif not spec.builtin:
-        raise _absent(item)
+        raise _absent(item, disk)
     return Checked(complete, file, spec, folder.path if folder else None, disk.revision, how, reasons)
 
 
@@ -190,11 +190,11 @@ def _check_whole(folder: ModelFolder, how: Recipe, item: Item) -> None:
         raise ModelError(error.code, error.message, suggestions=[_download(item)], actions=["download"]) from None
 
 
-def _absent(item: Item) -> ModelError:
+def _absent(item: Item, disk: OnDisk) -> ModelError:
     spec = item.spec
     if not spec.repo:
         return ModelError("model-absent", f"{item.id} is not at {spec.path}.", suggestions=["Check its path."])
-    message = f"{item.id} is not on this box."
+    message = f"{item.id} is {'only in part' if disk.state == 'partial' else 'not'} on this box."
     return ModelError("model-absent", message, suggestions=[_download(item)], actions=["download"])
 
 

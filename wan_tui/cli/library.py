@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from wan_tui.signals import Signals
 from wan_tui.transfers import TransferBar, TransferLines
 
 PATIENCE_S = 10.0
+_LOOK_S = 0.2
 _SHOWN = 5  # files of the user that stay in a folder
 _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([kMG]?)(i?)B?(?:/s)?", re.IGNORECASE)
 _BRANCH = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
@@ -103,8 +105,11 @@ class _Session:
             return True
         if self.json or not os.isatty(0) or not os.isatty(2):
             raise JobError("not-confirmed", f"{question} Nothing was done.", suggestions=["Give --yes to agree."])
-        self.settle()
+        if self._mailbox:
+            self._mailbox.drain(PATIENCE_S)
         print(plain(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
+        while not select.select([0], [], [], _LOOK_S)[0]:  # a signal alone would not end a read
+            self.control.check()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -143,7 +148,11 @@ def _one(session: _Session, item: Item, manners: Manners, revision: str | None) 
 def _ask_for_all(session: _Session, items: Sequence[Item], manners: Manners) -> None:
     total = missing = 0
     for item in items:
-        need = needed(item, session.control, manners=manners)
+        try:
+            need = needed(item, session.control, manners=manners)
+        except WanError as error:  # said again, and counted, when its turn comes
+            session.tell(f"{item.id:<22} {error.message}")
+            continue
         total, missing = total + need.total_bytes, missing + need.missing_bytes
         session.tell(f"{item.id:<22} {size(need.total_bytes):>10}, {size(need.missing_bytes)} to fetch")
     if not session.confirmed(f"{len(items)} models, {size(total)}: fetch {size(missing)}?"):
@@ -182,8 +191,8 @@ def _verify(session: _Session) -> int:
             failures.append(error)
             session.tell(described(error))
             result = Verified(item.id, "unknown", ())
-        if session.args.repair and result.bad:
-            session.tell(f"repair   {item.id}: {len(result.bad)} files")
+        if session.args.repair and result.state in ("partial", "corrupt"):
+            session.tell(f"repair   {item.id}: {len(result.bad) or 'some'} files")
             try:
                 download(item, session.bus, session.control)
             except WanError as error:  # said on the bus
@@ -226,8 +235,10 @@ def _verified_lines(result: Verified) -> str:
         else:
             why = "it is missing" if file.state == "absent" else "only part of it is here"
         lines.append(f"  {file.state:<9} {plain(file.info.path)}: {why}")
-    if result.bad:
+    if result.bad or result.state == "partial":
         lines.append(f"  do: wan-tui models verify {result.id} --repair")
+    elif result.state == "absent":
+        lines.append(f"  do: wan-tui models download {result.id}")
     return "\n".join(lines)
 
 
@@ -303,7 +314,10 @@ def _removal_lines(plan: Removal) -> str:
 
 
 def _refuse_running(item: Item, plan: Removal) -> None:
-    rows = Journal().rows(states=(State.QUEUED, State.RUNNING))
+    try:
+        rows = Journal().rows(states=(State.QUEUED, State.RUNNING))
+    except WanError:  # on a full disk, where removing is the remedy
+        return
     gone = [*plan.folders, *plan.files]
 
     def reads(model: str) -> bool:  # by its id, or by the folder it lies in
