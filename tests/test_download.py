@@ -1481,7 +1481,7 @@ def test_a_pinned_commit(both: str, hub: LocalHub, tmp_path: Path, monkeypatch: 
 
 def test_a_branch_that_moved(both: str, hub: LocalHub) -> None:
     before = right(get()).copy
-    news = {SMALL: b'{"z_dim": 48}', "transformer/new.safetensors": noise("new", MIB)}
+    news = {SMALL: b'{"z_dim": 48}', "vae/new.safetensors": noise("new", MIB)}
     publish(hub.root / REPO, news)
     (hub.root / REPO / MIDDLE).unlink()
     hub.log.clear()

@@ -198,8 +198,10 @@ def all_of_one(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
     for number, spec in enumerate(load_catalog().models):
         if spec.repo and not spec.repo.startswith("demo/"):
-            components = {f"{name}/config.json": b"{}" for name in (*spec.required, *spec.allowed)}
-            files = {"model_index.json": b"{}", "vae/w.safetensors": rand(number, 1000), **components}
+            names = (*spec.required, *spec.allowed)
+            files = {f"{name}/config.json": b"{}" for name in names}
+            files |= {f"{name}/w.safetensors": rand(f"{number}{name}", 300) for name in names}
+            files |= {"model_index.json": b"{}", "vae/w.safetensors": rand(number, 1000)}
             write(shelf.hub.root / spec.repo, files)
     monkeypatch.setattr(shelf.hub, "resolve", _any_revision(shelf))
 

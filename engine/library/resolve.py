@@ -16,6 +16,8 @@ from engine.library.listing import File, Listing, is_commit
 from engine.library.locate import look_at
 from engine.library.place import OURS, Place, new_place, serving
 
+_WEIGHTLESS = ("scheduler", "tokenizer", "image_processor")
+
 
 @dataclass(frozen=True)
 class Want:
@@ -82,15 +84,24 @@ def resolve(
 
 def _check_complete(item: Item, listing: Listing, files: Sequence[File]) -> None:
     """Refuse, before anything is fetched, a repository that does not hold a model."""
-    there = {file.path.split("/")[0] for file in files}
-    needed = item.spec.required if item.variant is None else ()
-    if not files or (lacking := [name for name in needed if name not in there]):
-        lacks = f"folder {lacking[0]}" if files else "file that a model needs"
+    if lacks := _lacks({file.path for file in files}, item.spec.required if item.variant is None else ()):
         raise ModelError(
             "not-in-repository",
             f"{listing.repo} has no {lacks} at {listing.commit[:12]}.",
             suggestions=["Check its name in the manifest, or name another revision with --revision."],
         )
+
+
+def _lacks(paths: set[str], components: Sequence[str]) -> str | None:
+    if not paths:
+        return "file that a model needs"
+    for name in components:
+        own = [path for path in paths if path.startswith(f"{name}/")]
+        if not own:
+            return f"folder {name}"
+        if name not in _WEIGHTLESS and not any(path.endswith(".safetensors") for path in own):
+            return f"safetensors in {name}"
+    return "model_index.json" if components and "model_index.json" not in paths else None
 
 
 def _known(item: Item, source: Source, revision: str | None) -> tuple[Listing, Place] | None:
