@@ -621,7 +621,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.close()  # the other holder of the socket: the next line now sends the RST
             self.connection.close()
         else:
-            self.connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # the client has left first
+                self.connection.shutdown(socket.SHUT_RDWR)
 
     def _stall_early(self) -> None:
         self.close_connection = True

@@ -709,6 +709,13 @@ def test_offline_the_list_of_the_cache_that_is_imported_counts(
     offline(monkeypatch)
     done = take(shelf, tmp_path / "disk")
     assert (done.copy.state, done.lacking) == ("verified", ())
+    with monkeypatch.context() as online:
+        online.delenv("HF_HUB_OFFLINE")
+        online.setenv("HF_ENDPOINT", shelf.hub.url)
+        for count in (1, 0):  # the Hub is asked once it can be, and then no more
+            shelf.hub.log.clear()
+            assert shelf.download().state == "verified"
+            assert shelf.asked() == count
     shelf.write_manifest(**{"mine@1.0": {"title": "M", "family": "t2v", "repo": "demo/two", "revision": "f" * 40}})
     with pytest.raises(ModelError) as failure:  # no list of that repository, nor of that commit
         take(shelf, tmp_path / "disk")

@@ -85,7 +85,7 @@ class TransferBar(TransferLines):
         self._last = now
         width, height = _terminal_size()
         shown = list(self._files.values())[: max(0, min(_SHOWN, height - 2))]
-        lines = [_whole(event)[: width - 1], *(self._line(one, width - 1) for one in shown)]
+        lines = [_whole(event, width - 1), *(self._line(one, width - 1) for one in shown)]
         text = self._clear() + "\n".join(lines) + "\n"
         self._drawn = len(lines)
         self._err.write(text)
@@ -116,12 +116,20 @@ def _terminal_size() -> tuple[int, int]:
     return width or 80, height or 24
 
 
-def _whole(event: LibraryProgress) -> str:
+def _whole(event: LibraryProgress, width: int | None = None) -> str:
+    """How far all of it is, in one line; where that is narrow the least needed goes first."""
     verb = next((word for kind, word in _VERBS.items() if isinstance(event, kind)), "fetch")
-    share = 100 * event.all_done // max(1, event.all_total)
-    text = f"{verb:<8} {event.id}  {size(event.all_done)} of {size(event.all_total)}  {share} %"
-    if event.all_rate:
-        text += f"  {size(round(event.all_rate))}/s"
-    if event.eta_s is not None and event.all_done < event.all_total:
-        text += f"  {clock(event.eta_s)} left"
-    return text
+    left = event.eta_s is not None and event.all_done < event.all_total
+    parts = {
+        "name": f"{verb:<8} {event.id}",
+        "size": f"{size(event.all_done)} of {size(event.all_total)}",
+        "share": f"{100 * event.all_done // max(1, event.all_total)} %",
+        "rate": f"{size(round(event.all_rate))}/s" if event.all_rate else "",
+        "left": f"{clock(event.eta_s or 0)} left" if left else "",
+    }
+    for dropped in ("size", "rate", "name"):
+        text = "  ".join(filter(None, parts.values()))
+        if width is None or len(text) <= width:
+            return text
+        del parts[dropped]
+    return "  ".join(filter(None, parts.values()))[:width]

@@ -227,16 +227,25 @@ def token_source() -> str | None:
     return "HF_TOKEN" if named else "hf auth login"
 
 
+def is_online() -> bool:
+    """Whether the environment allows the network."""
+    return _forbidden_by() is None
+
+
 def check_online() -> None:
-    """Raise `ModelError` when `HF_HUB_OFFLINE` forbids the network."""
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        if os.environ.get(name, "").upper() in _TRUE:
-            raise ModelError(
-                "offline",
-                f"{name} is set: nothing is fetched.",
-                suggestions=[f"Unset {name} and try again."],
-                actions=["download"],
-            )
+    """Raise `ModelError` (`offline`) when the environment forbids the network."""
+    if name := _forbidden_by():
+        raise ModelError(
+            "offline",
+            f"{name} is set: nothing is fetched.",
+            suggestions=[f"Unset {name} and try again."],
+            actions=["download"],
+        )
+
+
+def _forbidden_by() -> str | None:
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return next((name for name in names if os.environ.get(name, "").upper() in _TRUE), None)
 
 
 def file_url(line: Line, listing: Listing, file: File) -> str:

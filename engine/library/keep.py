@@ -29,7 +29,7 @@ def begin(wants: Sequence[Want], coming: Collection[str]) -> dict[Place, Listing
             old = read_lock(place.lock)
             ours = old is not None and old.repo == listing.repo
             if old and ours and old.commit == listing.commit and _rows(old) == _rows(listing):
-                same = replace(old, asked=listing.asked, instead_of=listing.instead_of)
+                same = replace(old, asked=listing.asked, instead_of=listing.instead_of, confirmed=listing.confirmed)
                 if same != old:
                     same.save(place.lock)
                 continue

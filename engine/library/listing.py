@@ -54,7 +54,7 @@ class Listing:
 
     `asked` is the branch, tag or commit that was resolved to it; `instead_of` the manifest's revision whose place it
     takes, where the user asked for another; `coming` are files of a plain folder that held another commit and may still
-    be those of it.
+    be those of it. One that is not `confirmed` came from another cache, and the Hub is still to be asked.
     """
 
     repo: str
@@ -63,6 +63,7 @@ class Listing:
     asked: str | None = None
     instead_of: str | None = None
     coming: frozenset[str] = frozenset()
+    confirmed: bool = True
 
     def serves(self, revision: str | None) -> bool:
         """Whether it is what a manifest means that gives this revision, `main` when None."""
@@ -84,7 +85,8 @@ class Listing:
             for file in sorted(self.files, key=lambda file: file.path)
         ]
         table = {"version": 1, "repo": self.repo, "commit": self.commit, "asked": self.asked}
-        table |= {"instead_of": self.instead_of, "coming": sorted(self.coming), "files": rows}
+        table |= {"instead_of": self.instead_of, "coming": sorted(self.coming)}
+        table |= {"confirmed": self.confirmed, "files": rows}
         lock.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(lock, json.dumps(table, indent=1).encode(), shared=True)
 
@@ -106,7 +108,9 @@ def read_lock(lock: Path) -> Listing | None:
         found = checked_listing(table["repo"], table["commit"], rows, table.get("asked"))
         instead_of = table.get("instead_of")
         coming = frozenset(map(str, table.get("coming", ())))
-        return replace(found, instead_of=instead_of if isinstance(instead_of, str) else None, coming=coming)
+        confirmed = table.get("confirmed") is not False
+        instead_of = instead_of if isinstance(instead_of, str) else None
+        return replace(found, instead_of=instead_of, coming=coming, confirmed=confirmed)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ModelError):
         return None
 

@@ -10,7 +10,7 @@ from engine.control import Control
 from engine.errors import ModelError, WanError
 from engine.library.crew import work
 from engine.library.digest import Digests
-from engine.library.hub import Line, Manners, ask_listing
+from engine.library.hub import Line, Manners, ask_listing, is_online
 from engine.library.item import Item, Source
 from engine.library.listing import File, Listing, is_commit
 from engine.library.locate import look_at
@@ -69,7 +69,7 @@ def resolve(
                 found = _listed_at(beside, source.repo, asked) if error.code in ("offline", "unreachable") else None
                 if found is None:
                     raise
-                listing = found
+                listing = replace(found, confirmed=False)
                 warn(f"{error.message} The list of files is that of {beside}.")
             known = listing, new_place(source.repo, listing.commit)
         listing, place = known
@@ -109,6 +109,8 @@ def _known(item: Item, source: Source, revision: str | None) -> tuple[Listing, P
     digests = Digests()
     for place, listing in serving(source.repo, source.revision if revision is None else revision):
         if listing is None or (revision and listing.commit != revision):
+            continue
+        if not listing.confirmed and is_online():
             continue
         try:
             source.wanted(listing)
