@@ -14,7 +14,7 @@ from engine.errors import JobError
 from engine.events import Bus, Import
 from engine.library.crew import Task, work
 from engine.library.digest import Digests
-from engine.library.foreign import Foreign
+from engine.library.foreign import refuse_foreign
 from engine.library.hub import Manners
 from engine.library.item import Item
 from engine.library.keep import begin, finish
@@ -50,15 +50,12 @@ def adopt(
     base = item.base if item.made else item
     wants = resolve(base, control, manners or Manners(), lambda text: quiet.warn("retry", text), revision, folder)
     lacking = [want for want in wants if not has_bytes(want.place.path(want.file), want.file, digests, control)]
-    foreign = Foreign(wants, digests)
-    for want in lacking:
-        foreign.holds(want, control)
-    foreign.refuse()
+    refuse_foreign(lacking, digests, control)
     by_size: dict[int, list[Want]] = {}
     for want in lacking:
         by_size.setdefault(want.file.size, []).append(want)
     found = _candidates(folder, by_size.keys())
-    replaced = begin(wants, {want.file.path for want in lacking})
+    begin(wants, {want.file.path for want in lacking})
     taken: dict[str, int] = {}
     tally = Tally(bus, item.id, Import, {str(path): size for path, size in found.items()})
     try:
@@ -67,7 +64,7 @@ def adopt(
         raise disk_error(error, wants[0].place.root) from error
     finally:
         digests.save()  # what was taken is verified, whatever came after
-    finish(wants, digests, replaced)
+    finish(wants, digests)
     left = tuple(want.name for want in lacking if want.name not in taken)
     return Adopted(look(item, Digests()), tuple(sorted(taken)), left, sum(taken.values()))
 

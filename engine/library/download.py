@@ -17,7 +17,7 @@ from engine.events import Bus, Download, Downloaded, Failed
 from engine.library.crew import Task, work
 from engine.library.digest import Digests
 from engine.library.fetch import fetch, writing
-from engine.library.foreign import Foreign
+from engine.library.foreign import refuse_foreign
 from engine.library.hub import Line, Manners, file_url
 from engine.library.item import Item
 from engine.library.keep import begin, finish
@@ -25,7 +25,7 @@ from engine.library.locate import OnDisk, look
 from engine.library.make import make
 from engine.library.resolve import Want, resolve
 from engine.library.room import check_room, disk_error, disk_of, is_read_only
-from engine.library.store import client_lock, elsewhere, has_bytes, put
+from engine.library.store import client_lock, elsewhere, has_bytes, settle
 from engine.library.tally import Tally
 from engine.paths import hub_cache, models_root
 
@@ -102,11 +102,10 @@ def _fetch_all(item: Item, bus: Bus, control: Control, manners: Manners, revisio
     here = _Here(Digests(), Tally(bus, item.id, Download, {want.name: want.file.size for want in wants}))
     lacking: list[list[Want]] = []
     held = elsewhere(want.file for want in wants)
-    foreign = Foreign(wants, here.digests)
-    work([_looking(group, held, here, foreign, lacking) for group in groups], _LOOKERS, control, say=here.say)
-    foreign.refuse()
+    refuse_foreign(wants, here.digests, control)
+    work([_looking(group, held, here, lacking) for group in groups], _LOOKERS, control, say=here.say)
     try:
-        old = begin(wants, {want.file.path for group in lacking for want in group})
+        begin(wants, {want.file.path for group in lacking for want in group})
     except OSError as error:
         if lacking or not is_read_only(error):
             raise
@@ -121,7 +120,7 @@ def _fetch_all(item: Item, bus: Bus, control: Control, manners: Manners, revisio
             tasks = [_fetching(group, here, line, fetched) for group in lacking]
             work(tasks, manners.files, control, say=here.say, stop=line.cut)
     here.digests.save()
-    finish(wants, here.digests, old)
+    finish(wants, here.digests)
     return sum(fetched)
 
 
@@ -144,9 +143,7 @@ def _same_bytes(wants: Sequence[Want]) -> list[list[Want]]:
     return list(groups.values())
 
 
-def _looking(
-    group: list[Want], held: dict[str, list[Path]], here: _Here, foreign: Foreign, lacking: list[list[Want]]
-) -> Task:
+def _looking(group: list[Want], held: dict[str, list[Path]], here: _Here, lacking: list[list[Want]]) -> Task:
     """Use what lies here already, in place or `held` elsewhere; else leave the group to be fetched."""
     want = group[0]
 
@@ -158,13 +155,11 @@ def _looking(
             read += count
             here.tally.carry(want.name, read)
 
-        if any(foreign.holds(other, control) for other in group):
-            return
         own = [other.store for other in group]
         for path in dict.fromkeys([*own, *held.get(want.file.sha256 or "", [])]):
             read = 0
             counted = has_bytes(path, want.file, here.digests, control, tick)
-            if counted and all(put(path, counted, w.place, w.file, here.digests, control) for w in group):
+            if counted and all(settle(path, counted, w.place, w.file, here.digests, control) for w in group):
                 for other in group:
                     here.tally.carry(other.name, other.file.size)
                 return
@@ -206,7 +201,7 @@ def _fetching(group: list[Want], here: _Here, line: Line, fetched: list[int]) ->
                 here.digests.learn(store, counted.digest, counted.info)
                 fetched.append(part.came)
         for other in group:
-            put(store, counted, other.place, other.file, here.digests, line.control)
+            settle(store, counted, other.place, other.file, here.digests, line.control)
             here.tally.carry(other.name, other.file.size)
 
     return task

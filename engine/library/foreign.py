@@ -5,41 +5,39 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from engine.control import Control
 from engine.errors import ModelError
+from engine.library.crew import Task, work
 from engine.library.digest import Digests
 from engine.library.resolve import Want
 from engine.library.store import has_bytes
 
+_THREADS = 4
 
-class Foreign:
-    """What lies where files should go, in plain folders that no list tells anything of, and is something else."""
 
-    def __init__(self, wants: Iterable[Want], digests: Digests) -> None:
-        places = {want.place for want in wants if not want.place.cached}
-        self._unlisted = {place for place in places if replace(place, commit=None).listing() is None}
-        self._digests = digests
-        self._found: set[Path] = set()
+def refuse_foreign(wants: Iterable[Want], digests: Digests, control: Control) -> None:
+    """Raise `ModelError` (`foreign-files`) when plain folders that no list tells anything of hold other files where
+    these should go."""
+    wants = [want for want in wants if not want.place.cached]
+    unlisted = {place for place in {want.place for want in wants} if replace(place, commit=None).listing() is None}
+    found: list[str] = []
 
-    def holds(self, want: Want, control: Control) -> bool:
-        """Whether another file lies in this one's place."""
-        if want.place not in self._unlisted or not os.path.lexists(want.store) or not want.place.holds(want.store):
-            return False
-        if has_bytes(want.store, want.file, self._digests, control):
-            return False
-        self._found.add(want.store)
-        return True
+    def looking(want: Want) -> Task:
+        def task(control: Control) -> None:
+            if os.path.lexists(want.store) and not has_bytes(want.store, want.file, digests, control):
+                found.append(str(want.store))
 
-    def refuse(self) -> None:
-        """Raise `ModelError` (`foreign-files`) naming what was found."""
-        if not self._found:
-            return
-        names = sorted(map(str, self._found))
+        return task
+
+    # What lies behind a link that leads out is refused when it is to be written.
+    suspects = [want for want in wants if want.place in unlisted and want.place.holds(want.store)]
+    work([looking(want) for want in suspects], _THREADS, control)
+    if found:
+        found.sort()
         raise ModelError(
             "foreign-files",
-            f"Other files lie where the model should go: {', '.join(names[:3])}{' …' if names[3:] else ''}.",
+            f"Other files lie where the model should go: {', '.join(found[:3])}{' …' if found[3:] else ''}.",
             cause="Nothing on this box says that they came from its repository, so they are not written over.",
             suggestions=["Move that folder away, or remove those files if they are broken downloads."],
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -14,16 +14,15 @@ from engine.library.locate import matches
 from engine.library.locks import try_lock, wait_for_lock
 from engine.library.place import OURS, Place
 from engine.library.resolve import Want
+from engine.library.room import is_read_only
 from engine.paths import write_atomic
 
+_BEFORE = "before-"
 
-def begin(wants: Sequence[Want], coming: Collection[str]) -> dict[Place, Listing]:
+
+def begin(wants: Sequence[Want], coming: Collection[str]) -> None:
     """Write down what is to come, the paths in `coming`: from then on disk alone tells how far it is. What lay there
-    was hashed before.
-
-    Returns the lists of other commits that plain folders held so far, for `finish`.
-    """
-    replaced: dict[Place, Listing] = {}
+    was hashed before."""
     for place, listing in {want.place: want.listing for want in wants}.items():
         with _alone(place):
             old = read_lock(place.lock)
@@ -33,10 +32,10 @@ def begin(wants: Sequence[Want], coming: Collection[str]) -> dict[Place, Listing
                 if same != old:
                     same.save(place.lock)
                 continue
-            if old and ours and not place.cached:
-                replaced[place] = old
-            replace(listing, coming=frozenset(coming) if place in replaced else frozenset()).save(place.lock)
-    return replaced
+            if old and ours and not place.cached:  # what it lists goes once the new is whole
+                old.save(place.lock.with_name(f"{_BEFORE}{old.commit}.json"))
+                listing = replace(listing, coming=frozenset(coming))
+            listing.save(place.lock)
 
 
 @contextmanager
@@ -65,17 +64,22 @@ def _leave(old: Listing, new: Listing, place: Place, digests: Digests) -> None:
         if file.path in new.by_path or not is_needed(file.path) or not place.holds(path) or path.is_symlink():
             continue
         if (found := digests.of(path)) and matches(file, found):
+            before = path.stat()
             path.unlink()
+            digests.keep([before])  # the new commit may have the same bytes under another name
 
 
-def finish(wants: Sequence[Want], digests: Digests, replaced: Mapping[Place, Listing]) -> None:
+def finish(wants: Sequence[Want], digests: Digests) -> None:
     """Complete the lock files with what was counted, name the branch, and take away what is no longer wanted: parts,
-    and files of the commit that was `replaced`."""
+    and files of the commits a plain folder held before."""
     for place, listing in {want.place: want.listing for want in wants}.items():
-        with _alone(place):
-            _finish(place, listing, [want.file for want in wants if want.place == place], digests)
-        if place in replaced:
-            _leave(replaced[place], listing, place, digests)
+        try:
+            with _alone(place):
+                _finish(place, listing, [want.file for want in wants if want.place == place], digests)
+        except OSError as error:  # a library of another user, where all is there
+            if not is_read_only(error):
+                raise
+    digests.save()
 
 
 def _finish(place: Place, listing: Listing, files: Sequence[File], digests: Digests) -> None:
@@ -86,11 +90,16 @@ def _finish(place: Place, listing: Listing, files: Sequence[File], digests: Dige
     counted = {
         file.path: found.sha256 for file in unlisted if (found := digests.of(place.path(file))) and matches(file, found)
     }
-    with suppress(PermissionError):  # a library of another user, where all is there
-        if (complete := replace(kept.with_digests(counted), coming=frozenset())) != kept:
-            complete.save(place.lock)
-        os.utime(place.lock)  # of several revisions the one last asked for is preferred
     lacking = any(not place.path(file).is_file() for file in files)
+    if not lacking:
+        for before in place.lock.parent.glob(f"{_BEFORE}*.json"):
+            if (old := read_lock(before)) and old.commit != listing.commit:
+                _leave(old, listing, place, digests)
+            before.unlink()
+        kept = replace(kept, coming=frozenset())
+    if (complete := kept.with_digests(counted)) != read_lock(place.lock):
+        complete.save(place.lock)
+    os.utime(place.lock)  # of several revisions the one last asked for is preferred
     if place.cached and not lacking and listing.asked and not is_commit(listing.asked):
         ref = place.root / "refs" / listing.asked
         place.make_parents(ref)
@@ -101,7 +110,7 @@ def _finish(place: Place, listing: Listing, files: Sequence[File], digests: Dige
 def _drop_parts(place: Place) -> None:
     """Parts of files that are here by now, or that no lock file of the repository lists any more, are orphans."""
     ours = place.root / OURS
-    listings = [read_lock(lock) for lock in ours.glob("*.json")]
+    listings = [read_lock(lock) for lock in (ours.glob("*.json") if place.cached else (place.lock,))]
     coming = {
         file.etag
         for listing in listings

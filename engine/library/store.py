@@ -49,6 +49,14 @@ def counted_at(
     return Counted(known, info)
 
 
+def settle(source: Path, counted: Counted, place: Place, file: File, digests: Digests, control: Control) -> bool:
+    """See to it that `file` is in its place, with bytes from `source` unless they are there. False as in `put`."""
+    if not has_bytes(place.store(file), file, digests, control):
+        return put(source, counted, place, file, digests, control)
+    link(place, file)
+    return True
+
+
 def put(source: Path, counted: Counted, place: Place, file: File, digests: Digests, control: Control) -> bool:
     """Bring bytes that were counted at `source` to `file`'s own place. False when they changed since: nothing is
     kept."""
