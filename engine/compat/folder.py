@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelError
+from engine.library.jsonfile import read_json
 
 # What may be loaded, by component. A folder that names anything else is refused: a class name from a file is data.
 LOADABLE = {
@@ -98,22 +99,6 @@ class ModelFolder:
         if not (isinstance(patch, list) and len(patch) == 3 and all(type(n) is int and n > 0 for n in patch)):
             raise _bad(self.path / expert / "config.json", "has no three whole numbers as patch_size")
         return int(self.spatial_factor * patch[1])
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a model folder. Raises `ModelError` when it is not one."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(
-            "bad-model-file",
-            f"{file} cannot be read as JSON.",
-            cause=str(error),
-            suggestions=["Download the model again, or restore this file."],
-        ) from None
-    if not isinstance(value, dict):
-        raise ModelError("bad-model-file", f"{file} holds no JSON object.")
-    return value
 
 
 def _bad(file: Path, problem: str) -> ModelError:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from engine.control import Control
 from engine.errors import ModelError
+from engine.library.jsonfile import read_json
 from engine.library.listing import is_needed
 from engine.library.share import part_of, regular_file, share, write_all
 from engine.library.weights import WIDTH, Shard, Tensor, bad_weights, read_shard
@@ -117,7 +118,7 @@ def bf16_bytes(source: Path) -> int:
     that some Wan transformer keeps in fp32 counts as kept; all others that are converted count two bytes an element.
     """
     kept = {name: _MAY_KEEP if name.startswith("transformer") else () for name in _CONVERTED}
-    index = _read_json(source / _MODEL_INDEX)
+    index = read_json(source / _MODEL_INDEX)
     return sum(piece.result_bytes for piece in _plan(source, index, kept))
 
 
@@ -128,7 +129,7 @@ def make_bf16(source: Path, target: Path, control: Control, tick: Tick, *, seale
     finished stays as it is; `model_index.json` comes last. `sealed` is as in `share`. Raises `ModelError`, `Cancelled`
     (finished shards stay), and `OSError` as it comes. One call at a time for a target: the caller sees to that.
     """
-    index = _read_json(source / _MODEL_INDEX)
+    index = read_json(source / _MODEL_INDEX)
     classes = _components(source, index)
     kept = {name: kept_in_fp32(classes[name], source / name) for name in _CONVERTED if name in classes}
     pieces = _plan(source, index, kept)
@@ -169,7 +170,7 @@ def kept_in_fp32(kind: str, component: Path) -> tuple[str, ...]:
         if kind == "UMT5EncoderModel":
             return ()
         raise _refused(component, kind)
-    named = _read_json(component / "config.json").get("_class_name")
+    named = read_json(component / "config.json").get("_class_name")
     if named not in _TRANSFORMERS:
         raise _refused(component, named)
     import diffusers
@@ -236,7 +237,7 @@ def _with_total(piece: _Piece, ours: list[_Piece]) -> _Piece:
     """An index of shards with the size that the shards of the result have; any other piece as it is."""
     if not piece.path.endswith(_INDEX):
         return piece
-    table = _read_json(piece.source)
+    table = read_json(piece.source)
     shards = {Path(one.path).name: one.result for one in ours if one.result and one.path.count("/") == 1}
     names, metadata = table.get("weight_map"), table.get("metadata") or {}
     if not isinstance(names, dict) or not names or not isinstance(metadata, dict):
@@ -408,21 +409,6 @@ class _Record:
 
 def _identity(info: os.stat_result) -> tuple[int, int, int]:
     return info.st_size, info.st_mtime_ns, info.st_ino
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(
-            "bad-model-file",
-            f"{file} cannot be read as JSON.",
-            cause=str(error),
-            suggestions=["Download the model again, or restore this file."],
-        ) from None
-    if not isinstance(value, dict):
-        raise ModelError("bad-model-file", f"{file} holds no JSON object.")
-    return value
 
 
 def _incomplete(folder: Path | str, lacking: str) -> ModelError:

@@ -40,12 +40,6 @@ class Tally:
     def add(self, file: str, count: int) -> None:
         self.reach(file, self._done[file] + count)
 
-    @property
-    def worked(self) -> int:
-        """Bytes done now, of all files."""
-        with self._lock:
-            return sum(self._worked.values())
-
     def say(self) -> None:
         """An event for each file that changed since the last call."""
         with self._lock:
