@@ -348,7 +348,7 @@ def test_how_long_the_list_of_a_thousand_files_takes(tmp_path: Path, monkeypatch
             link = home / "snapshots" / commit / name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(os.path.relpath(home / "blobs" / etag, link.parent))
-            digests.learn(link, Digest(etag))
+            digests.learn(link, Digest(etag), link.stat())
             files.append(File(name, len(data), etag))
         Listing(repo, commit, tuple(files)).save(home / OURS / f"{commit}.json")
         models[f"big{number}@1"] = {"title": "Big", "family": "t2v", "repo": repo, "revision": commit}
