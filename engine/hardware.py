@@ -5,6 +5,8 @@ Devices are matched between NVML and torch by UUID: their orders differ, and CUD
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -79,6 +81,62 @@ def _untested(wanted: str) -> tuple[Device, str]:
     return Device(wanted, wanted, f"{kind.upper()} (untested)", None, None), f"the job asks for {wanted}"
 
 
+@dataclass(frozen=True)
+class Card:
+    """A GPU as its driver tells of it, without torch. `capability` is (major, minor); memory in bytes."""
+
+    uuid: str
+    name: str
+    total_bytes: int | None
+    free_bytes: int | None
+    capability: tuple[int, int] | None
+
+    @property
+    def has_bf16(self) -> bool | None:
+        """Whether it computes in bf16 natively: that came with Ampere."""
+        return None if self.capability is None else self.capability >= (8, 0)
+
+
+def cards() -> tuple[tuple[Card, ...], str | None]:
+    """The GPUs NVML sees and CUDA_VISIBLE_DEVICES leaves, and the driver's version; none where there is no driver."""
+    with _nvml() as nvml:
+        if nvml is None:
+            return (), None
+        found = []
+        for index in range(nvml.nvmlDeviceGetCount()):
+            with suppress(nvml.NVMLError):  # a card that fell off the bus
+                found.append(_card(nvml, nvml.nvmlDeviceGetHandleByIndex(index)))
+        return _visible(found), str(nvml.nvmlSystemGetDriverVersion())
+
+
+def _card(nvml: Any, handle: Any) -> Card:
+    def ask(question: str) -> Any:
+        with suppress(nvml.NVMLError):  # MIG and unified memory do not answer everything
+            return getattr(nvml, question)(handle)
+        return None
+
+    memory = ask("nvmlDeviceGetMemoryInfo")
+    total, free = (int(memory.total), int(memory.free)) if memory and memory.total else (None, None)
+    uuid, name = nvml.nvmlDeviceGetUUID(handle), ask("nvmlDeviceGetName")
+    return Card(str(uuid), str(name or "GPU"), total, free, ask("nvmlDeviceGetCudaComputeCapability"))
+
+
+def _visible(found: list[Card]) -> tuple[Card, ...]:
+    """What CUDA_VISIBLE_DEVICES leaves. Numbers in it count by the order of the bus, which is CUDA's where it is asked
+    for (CUDA_DEVICE_ORDER) or the cards are alike."""
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is None:
+        return tuple(found)
+    chosen = []
+    for word in (part.strip() for part in wanted.split(",")):
+        named = [card for card in found if word and card.uuid.startswith(word)]
+        numbered = found[int(word) : int(word) + 1] if word.isdecimal() else []
+        if not (named or numbered):
+            break  # as CUDA does: what comes after a wrong one is not seen
+        chosen += named[:1] or numbered
+    return tuple(chosen)
+
+
 def cuda_devices() -> list[Device]:
     """The cards torch can use, with the memory other processes leave free. Loads torch."""
     import torch
@@ -100,6 +158,11 @@ def _uuid(raw: object) -> str:
 @contextmanager
 def _nvml() -> Iterator[Any]:
     """NVML, or None where there is no driver."""
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")  # a look costs nothing, the bindings 10 ms
+    except OSError:
+        yield None
+        return
     import pynvml
 
     try:

@@ -22,7 +22,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from engine.compat.folder import check_folder, open_folder
+from engine.compat.folder import open_folder
 from engine.control import Control
 from engine.errors import Cancelled, ModelError
 from engine.events import Bus
@@ -123,8 +123,7 @@ def state(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def check_same(source: Path, made: Path) -> None:
-    folder = open_folder(made)
-    check_folder(folder, tuple(folder.components))
+    folder = tiny.sound(made, tuple(open_folder(made).components))
     placement = Placement(torch.device("cpu"), torch.bfloat16)
     for name in WITH_WEIGHTS:
         if name not in folder.components:

@@ -11,7 +11,7 @@ import diffusers
 import pytest
 import torch
 
-from engine.compat.folder import check_folder, open_folder
+from engine.compat.folder import open_folder
 from engine.control import Control
 from engine.errors import ModelError
 from engine.events import Bus, Event, Stage
@@ -22,6 +22,7 @@ from engine.pipelines.denoise import denoise
 from engine.pipelines.families import recipe
 from engine.pipelines.prompts import encode_prompts
 from engine.voice import Voice
+from tests import tiny
 
 TinyModel = Callable[[str], Path]
 BF16 = Placement(torch.device("cpu"), torch.bfloat16)
@@ -145,8 +146,8 @@ def test_the_oldest_embeddings_go(tiny_model: TinyModel, own_home: Path, monkeyp
 @pytest.mark.parametrize(
     ("index", "says"),
     [
-        ('{"_class_name": "WanPipeline", "vae": ["os", "system"]}', "not one this program loads"),
-        ('{"_class_name": "WanPipeline", "transformer": ["custom", "Evil"]}', "not one this program loads"),
+        ('{"_class_name": "WanPipeline", "vae": ["diffusers", "system"]}', "not one this program loads"),
+        ('{"_class_name": "WanPipeline", "transformer": ["transformers", "Evil"]}', "not one this program loads"),
         ('{"_class_name": "WanPipeline"}', "lacks tokenizer"),
         ("[]", "no JSON object"),
         ("{", "cannot be read as JSON"),
@@ -155,4 +156,4 @@ def test_the_oldest_embeddings_go(tiny_model: TinyModel, own_home: Path, monkeyp
 def test_a_folder_that_asks_for_anything_else_is_refused(index: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(index)
     with pytest.raises(ModelError, match=says):
-        check_folder(open_folder(tmp_path), HOW.components)
+        tiny.sound(tmp_path, HOW.components)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from engine.compat.folder import check_folder, family_of, open_folder
+from engine.compat.folder import family_of
 from engine.library.digest import file_digest
 from engine.pipelines.demo import make_demo
 from engine.pipelines.families.t2v import BASE
+from tests import tiny
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -16,8 +17,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_it_is_made_from_a_seed() -> None:
-    folder = open_folder(make_demo("one"))
-    check_folder(folder, BASE)
+    folder = tiny.sound(make_demo("one"), BASE)
     assert family_of(folder) == "ti2v"
     assert contents(folder.path) == contents(make_demo("other"))
     assert sum(f.stat().st_size for f in folder.path.rglob("*") if f.is_file()) < 40e6

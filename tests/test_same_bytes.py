@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.compat.folder import check_folder, family_of, open_folder, required_components
+from engine.compat.folder import family_of, open_folder
 from engine.control import Control
 from engine.events import Bus
 from engine.job import Inputs, Job
@@ -24,6 +24,7 @@ from engine.pipelines.prompts import encode_prompts
 from engine.video.decode import frame_groups, pixels
 from engine.video.image import fit_image, open_image
 from engine.voice import Voice
+from tests import tiny
 
 W, H = 96, 64
 
@@ -117,7 +118,7 @@ def _job(case: Case, tmp_path: Path) -> Job:
 def _ours(path: Path, job: Job) -> tuple[torch.Tensor, Any]:
     folder = open_folder(path)
     how = recipe(family_of(folder), job.task)
-    check_folder(folder, required_components(folder, how.components))
+    tiny.sound(path, how.components)
     voice = Voice(Bus(), "job", lambda: (None, None))
     components = Components(folder, place("cpu"), Control(), voice)
     negative = job.negative_prompt if (job.guidance or 0) > 1 else None

@@ -13,21 +13,39 @@ import torch
 from diffusers import (
     AutoencoderKLWan,
     UniPCMultistepScheduler,
+    WanAnimatePipeline,
+    WanAnimateTransformer3DModel,
     WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
 )
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
+from engine.compat.anatomy import read_anatomy
+from engine.compat.finding import refuse
+from engine.compat.folder import ModelFolder
+from engine.compat.rules import judge
 from engine.pipelines.demo import small_tokenizer
 
 TEXT_DIM = 32
 KINDS = ("t2v", "t2v-two", "i2v-clip", "i2v-two", "ti2v", "slow")
+KNOWN_ONLY = ("flf2v", "vace", "animate")  # families this version knows, and does not run yet
 
 
-def transformer(seed: int, channels: int, *, out: int = 16, layers: int = 2, heads: int = 2, **more: Any) -> Any:
+def transformer(
+    seed: int,
+    channels: int,
+    *,
+    out: int = 16,
+    layers: int = 2,
+    heads: int = 2,
+    kind: type = WanTransformer3DModel,
+    **more: Any,
+) -> Any:
     torch.manual_seed(seed)
-    return WanTransformer3DModel(
+    return kind(
         num_attention_heads=heads,
         attention_head_dim=12,
         in_channels=channels,
@@ -88,6 +106,32 @@ def image_encoder() -> CLIPVisionModel:
     return CLIPVisionModel(config).eval()
 
 
+def vision() -> dict[str, Any]:
+    """The components of a pipeline that sees a picture through CLIP."""
+    processor = CLIPImageProcessor(crop_size=30, size={"shortest_edge": 30})
+    return {"image_encoder": image_encoder(), "image_processor": processor}
+
+
+def animate_transformer(**sizes: Any) -> Any:
+    return transformer(
+        0,
+        36,
+        kind=WanAnimateTransformer3DModel,
+        latent_channels=16,
+        image_dim=32,
+        added_kv_proj_dim=24,
+        motion_encoder_channel_sizes={"4": 8, "8": 8, "16": 8},
+        motion_encoder_size=16,
+        motion_style_dim=8,
+        motion_dim=4,
+        motion_encoder_dim=8,
+        face_encoder_hidden_dim=8,
+        face_encoder_num_heads=2,
+        inject_face_latents_blocks=1,
+        **sizes,
+    )
+
+
 def pipeline(kind: str, **sizes: Any) -> Any:
     tokenizer = small_tokenizer()
     parts: dict[str, Any] = {
@@ -109,12 +153,15 @@ def pipeline(kind: str, **sizes: Any) -> Any:
             return WanImageToVideoPipeline(**parts, **experts, boundary_ratio=0.9)
         case "i2v-clip":
             sees = {"image_dim": 32, "added_kv_proj_dim": 24}
-            return WanImageToVideoPipeline(
-                **parts,
-                transformer=transformer(0, 36, **sees, **sizes),
-                image_encoder=image_encoder(),
-                image_processor=CLIPImageProcessor(crop_size=30, size={"shortest_edge": 30}),
-            )
+            return WanImageToVideoPipeline(**parts, **vision(), transformer=transformer(0, 36, **sees, **sizes))
+        case "flf2v":  # two pictures of (30 / 6)^2 + 1 tokens each
+            sees = {"image_dim": 32, "added_kv_proj_dim": 24, "pos_embed_seq_len": 52}
+            return WanImageToVideoPipeline(**parts, **vision(), transformer=transformer(0, 36, **sees, **sizes))
+        case "vace":
+            more = {"kind": WanVACETransformer3DModel, "vace_layers": [0], "vace_in_channels": 96}
+            return WanVACEPipeline(**parts, transformer=transformer(0, 16, **more, **sizes))
+        case "animate":
+            return WanAnimatePipeline(**parts, **vision(), transformer=animate_transformer(**sizes))
     return WanPipeline(**parts, transformer=transformer(0, 48, out=48, **sizes), expand_timesteps=True)
 
 
@@ -128,3 +175,11 @@ def save(kind: str, folder: Path, **sizes: Any) -> Path:
                     weights.mul_(3.0)
     made.save_pretrained(folder)
     return folder
+
+
+def sound(path: Path, components: tuple[str, ...]) -> ModelFolder:
+    """The folder, which keeps every rule; raises `ModelError` when it does not."""
+    anatomy = read_anatomy(path)
+    refuse(judge(anatomy, components))
+    assert anatomy.folder
+    return anatomy.folder

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from engine.compat.schema import INDEX, check_index
 from engine.errors import ModelError
 from engine.library.jsonfile import read_json
+
+if TYPE_CHECKING:
+    from engine.compat.grant import Grant
 
 # What may be loaded, by component. A folder that names anything else is refused: a class name from a file is data.
 LOADABLE = {
@@ -27,28 +32,47 @@ LOADABLE = {
         "DPMSolverMultistepScheduler",
     },
 }
+FROM_TRANSFORMERS = ("tokenizer", "text_encoder", "image_encoder", "image_processor")
+WEIGHTLESS = ("scheduler", "tokenizer", "image_processor")
+EXPERTS = ("transformer", "transformer_2")
+HALF_ON_GPU = ("text_encoder", *EXPERTS)  # in bf16, as their publishers run them; the VAE and the image encoder in fp32
+# Where the high-noise expert hands over, as published for the two models that have two.
+BOUNDARIES = {"WanPipeline": 0.875, "WanImageToVideoPipeline": 0.9}
+
 # The files of an unsharded component; variants such as *.fp16.safetensors are not what is loaded.
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-_HEADER_BYTES = 100_000_000  # what the format allows
-WEIGHTLESS = ("scheduler", "tokenizer", "image_processor")
+_CONFIGS = ("config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json")
+_MOST_SHARDS = 1000
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder and what its `model_index.json` says."""
+    """A folder and what its `model_index.json` says; `rebuilt` is why the index is one made from the components.
+
+    `grant` is what of its code and pickles may be used: nothing, unless the user trusts it and it was compared.
+    """
 
     path: Path
     index: dict[str, Any]
+    rebuilt: str | None = None
+    grant: Grant | None = field(default=None, compare=False, repr=False)
+    _configs: dict[str, dict[str, Any]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def pipeline(self) -> str:
-        return str(self.index.get("_class_name"))
+        """The class of the pipeline; of one with code of its own the class in that code."""
+        name = self.index["_class_name"]
+        return str(name[1] if isinstance(name, list) else name)
+
+    @property
+    def pipeline_module(self) -> str | None:
+        """The module beside the index that holds the pipeline's class; None when it is one of diffusers' own."""
+        name = self.index["_class_name"]
+        return str(name[0]) if isinstance(name, list) else None
 
     @property
     def boundary_ratio(self) -> float | None:
         value = self.index.get("boundary_ratio")
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise _bad(self.path / "model_index.json", "has no number as boundary_ratio")
         return None if value is None else float(value)
 
     @property
@@ -58,37 +82,59 @@ class ModelFolder:
     @cached_property
     def components(self) -> dict[str, str]:
         """Component name to class name, for those that are there."""
+        return {name: kind for name, (_, kind) in self.classes.items()}
+
+    @cached_property
+    def classes(self) -> dict[str, tuple[str, str]]:
+        """Component name to (library or module, class), for those that are there."""
         return {
-            name: str(value[1])
+            name: (str(value[0]), str(value[1]))
             for name, value in self.index.items()
-            if isinstance(value, list) and len(value) == 2 and value[0] and value[1]
+            if not name.startswith("_") and isinstance(value, list) and len(value) == 2 and value[0] and value[1]
         }
+
+    @property
+    def two_experts(self) -> bool:
+        return all(name in self.components for name in EXPERTS)
 
     def config(self, component: str) -> dict[str, Any]:
         """The component's own configuration; `{}` when it has none."""
-        for name in ("config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"):
-            file = self.path / component / name
-            if file.is_file():
-                return read_json(file)
-        return {}
+        if component not in self._configs:
+            files = (self.path / component / name for name in _CONFIGS)
+            file = next((file for file in files if os.path.lexists(file)), None)
+            self._configs[component] = read_json(file) if file else {}
+        return self._configs[component]
+
+    def weight_map(self, component: str) -> Mapping[str, str] | None:
+        """Tensor to file, of a component in shards; None of one in a single file. Raises `ModelError`."""
+        for name in _WEIGHTS:  # those of editions such as *.fp16.safetensors are not what is loaded
+            index = self.path / component / f"{name}.index.json"
+            if not os.path.lexists(index):
+                continue
+            shards = read_json(index).get("weight_map")
+            if not isinstance(shards, dict) or not shards:
+                raise _bad(index, "names no shards")
+            for file in set(map(str, shards.values())):
+                if Path(file).name != file or not file.endswith(".safetensors"):
+                    raise _bad(index, f"names {file!r:.80}, which is no safetensors file beside it")
+            if len(set(shards.values())) > _MOST_SHARDS:
+                raise _bad(index, f"names more than {_MOST_SHARDS} shards")
+            return shards
+        return None
 
     def weight_files(self, component: str) -> list[Path]:
         """The safetensors files of a component, those its index names included even when they are missing."""
         folder = self.path / component
-        for index in sorted(folder.glob("*.safetensors.index.json")):
-            shards = read_json(index).get("weight_map")
-            if not isinstance(shards, dict) or not shards:
-                raise _bad(index, "names no shards")
-            names = sorted(set(map(str, shards.values())))
-            return [folder / name for name in names if Path(name).name == name]
-        return [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+        if shards := self.weight_map(component):
+            return [folder / name for name in sorted(set(shards.values()))]
+        return [folder / name for name in _WEIGHTS if os.path.lexists(folder / name)]
 
     @property
     def spatial_factor(self) -> int:
         """Pixels a latent along each side (8 for VAE 2.1, 16 for VAE 2.2)."""
         value = self.config("vae").get("scale_factor_spatial") or 8
-        if not isinstance(value, int):
-            raise _bad(self.path / "vae" / "config.json", "has no whole number as scale_factor_spatial")
+        if type(value) is not int or not 0 < value <= 256:
+            raise _bad(self.path / "vae" / "config.json", "has no whole number as scale_factor_spatial", "bad-config")
         return value
 
     @property
@@ -96,41 +142,86 @@ class ModelFolder:
         """What width and height are multiples of: the VAE's factor times the transformer's patch."""
         expert = "transformer" if "transformer" in self.components else "transformer_2"
         patch = self.config(expert).get("patch_size", [1, 2, 2])
-        if not (isinstance(patch, list) and len(patch) == 3 and all(type(n) is int and n > 0 for n in patch)):
-            raise _bad(self.path / expert / "config.json", "has no three whole numbers as patch_size")
+        if not (isinstance(patch, list) and len(patch) == 3 and all(type(n) is int and 0 < n <= 64 for n in patch)):
+            raise _bad(self.path / expert / "config.json", "has no three whole numbers as patch_size", "bad-config")
         return int(self.spatial_factor * patch[1])
 
 
-def _bad(file: Path, problem: str) -> ModelError:
-    return ModelError("bad-model-file", f"{file} {problem}.", suggestions=["Download this file again."])
-
-
-def is_whole(file: Path) -> bool:
-    """Whether a safetensors file is as long as its own header says: a broken download is not."""
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 2 <= length <= min(size - 8, _HEADER_BYTES):
-                return False
-            header = json.loads(stream.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return False
-    return size == 8 + length + max(ends, default=0)
+def _bad(file: Path, problem: str, code: str = "bad-model-file") -> ModelError:
+    return ModelError(code, f"{file} {problem}.", suggestions=["Download this file again."])
 
 
 def open_folder(path: Path) -> ModelFolder:
-    """Read `model_index.json`. Raises `ModelError` when the folder is not a diffusers pipeline."""
+    """Read `model_index.json`; where it is missing or broken, make it from the component folders if they allow it.
+
+    Raises `ModelError` when the folder is not a diffusers pipeline.
+    """
     if not path.is_dir():
         raise ModelError("model-absent", f"There is no folder {path}.", suggestions=["Check the path."])
-    if not (path / "model_index.json").is_file():
-        raise ModelError(
-            "not-a-pipeline",
-            f"{path} has no model_index.json: it is not a model folder in diffusers layout.",
-            suggestions=["Name the folder that holds model_index.json, transformer, vae and text_encoder."],
-        )
-    return ModelFolder(path, read_json(path / "model_index.json"))
+    file = path / INDEX
+    try:
+        if not os.path.lexists(file):
+            raise ModelError(
+                "not-a-pipeline",
+                f"{path} has no model_index.json: it is not a model folder in diffusers layout.",
+                suggestions=["Name the folder that holds model_index.json, transformer, vae and text_encoder."],
+            )
+        index = read_json(file)
+        check_index(index, file)
+    except ModelError as error:
+        made = _index_of_components(path)
+        if made is None:
+            raise
+        why = "is missing" if error.code == "not-a-pipeline" else f"is broken ({error.cause or error.message})"
+        return ModelFolder(path, made, f"{INDEX} {why}")
+    return ModelFolder(path, index)
+
+
+def _index_of_components(path: Path) -> dict[str, Any] | None:
+    """The index that Wan components lying in a folder make; None when they are not enough to tell."""
+    bare = ModelFolder(path, {})
+    index: dict[str, Any] = {}
+    for name, known in LOADABLE.items():
+        try:
+            kind = _class_in(bare.config(name))
+        except ModelError:
+            continue
+        if kind in known:
+            index[name] = ["transformers" if name in FROM_TRANSFORMERS else "diffusers", kind]
+    if not {"transformer", "vae"} <= index.keys():
+        return None
+    channels, latent = bare.config("transformer").get("in_channels", 16), bare.config("vae").get("z_dim", 16)
+    if (type(channels), type(latent)) != (int, int):
+        return None
+    match index["transformer"][1]:
+        case "WanVACETransformer3DModel":
+            pipeline = "WanVACEPipeline"
+        case "WanAnimateTransformer3DModel":
+            pipeline = "WanAnimatePipeline"
+        case _:
+            if channels not in (latent, seeing_channels(latent)):
+                return None
+            pipeline = "WanPipeline" if channels == latent else "WanImageToVideoPipeline"
+    index["_class_name"] = pipeline
+    if "transformer_2" in index:
+        index["boundary_ratio"] = BOUNDARIES.get(pipeline)
+    if bare.config("vae").get("is_residual") is True:  # the VAE of Wan 2.2, which only the 5B has
+        index["expand_timesteps"] = True
+    return index
+
+
+def _class_in(config: Mapping[str, Any]) -> str | None:
+    """The class a component's own configuration names."""
+    kinds = config.get("architectures")
+    named = [config.get(key) for key in ("_class_name", "tokenizer_class", "image_processor_type", "processor_class")]
+    named += kinds[:1] if isinstance(kinds, list) else []
+    named += [config.get("feature_extractor_type")]
+    return next((name for name in named if isinstance(name, str)), None)
+
+
+def seeing_channels(latent: int) -> int:
+    """Input channels of a transformer that sees a picture: noise, picture, and a mask of 4 frames a latent."""
+    return 2 * latent + 4
 
 
 def family_of(folder: ModelFolder) -> str:
@@ -152,6 +243,8 @@ def family_of(folder: ModelFolder) -> str:
             return "vace"
         case "WanAnimatePipeline":
             return "animate"
+    if folder.pipeline_module and (index := _index_of_components(folder.path)):
+        return family_of(ModelFolder(folder.path, index))
     shown = re.sub(r"[^\w.-]", "?", folder.pipeline)[:80]
     raise ModelError(
         "not-wan",
@@ -164,43 +257,5 @@ def required_components(folder: ModelFolder, base: tuple[str, ...]) -> tuple[str
     """`base` and what this folder's own configuration makes necessary: a second expert, an image encoder."""
     second = ("transformer_2",) if folder.boundary_ratio is not None else ()
     sees = folder.config("transformer").get("image_dim") is not None
-    return (*base, *second, *(("image_encoder", "image_processor") if sees else ()))
-
-
-def check_folder(folder: ModelFolder, required: tuple[str, ...], forbidden: tuple[str, ...] = ()) -> None:
-    """Everything the stages will load is there and is of a class that may be loaded.
-
-    Raises `ModelError` naming every missing piece at once.
-    """
-    missing = [name for name in required if name not in folder.components]
-    for name, kind in folder.components.items():
-        if name in LOADABLE and kind not in LOADABLE[name]:
-            raise ModelError(
-                "class-refused",
-                f"{folder.path / 'model_index.json'} asks for the class {kind[:80]!r} as {name}, which is not one "
-                "this program loads.",
-                suggestions=["Known classes: " + ", ".join(sorted(LOADABLE[name])) + "."],
-            )
-    for name in forbidden:
-        if name in folder.components:
-            raise ModelError(
-                "wrong-components",
-                f"{folder.path} has the component {name}, which a model of this family does not have.",
-                suggestions=["Check that the folder holds the model you mean."],
-            )
-    for name in required:
-        if name in WEIGHTLESS or name in missing:
-            missing += [name] if name not in missing and not (folder.path / name).is_dir() else []
-            continue
-        files = folder.weight_files(name)
-        missing += [str(f.relative_to(folder.path)) for f in files if not f.is_file()]
-        cut = [f for f in files if f.is_file() and not is_whole(f)]
-        missing += [f"the whole of {f.relative_to(folder.path)} (it is cut short or damaged)" for f in cut]
-        missing += [f"{name}/config.json"] if not folder.config(name) else []
-        missing += [f"{name}/*.safetensors"] if not files else []
-    if missing:
-        raise ModelError(
-            "incomplete-model",
-            f"{folder.path} lacks {', '.join(missing)}.",
-            suggestions=["Download the missing files again."],
-        )
+    needed = (*base, *second, *(("image_encoder", "image_processor") if sees else ()))
+    return tuple(dict.fromkeys(needed))

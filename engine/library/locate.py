@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from engine.catalog import ModelSpec
 from engine.errors import ModelError
 from engine.library.digest import Digest, Digests
 from engine.library.item import Item, Source
+from engine.library.jsonfile import read_json
 from engine.library.listing import File, Listing, is_needed, read_lock
 from engine.library.place import OURS, Place, serving, walk
 from engine.paths import data_place, hub_cache, models_root
@@ -219,7 +220,7 @@ def _by_structure(
         elif (size := _size(path)) is not None:
             files.append(FileState(File(name, size), "complete", size, path))
     copy = _summed(files, folder, None)
-    present = [path for path in needed if path.is_file()]
+    present = [path for path in needed if os.path.isfile(path)]
     if len(present) < len(needed):
         state = "partial" if present or copy.present_bytes else "absent"
         return replace(copy, state="corrupt" if copy.state == "corrupt" else state, bytes=None)
@@ -229,8 +230,8 @@ def _by_structure(
 def _needed(component: Path) -> list[Path]:
     """The files without which a component does not load."""
     for index in component.glob("*.safetensors.index.json"):
-        with suppress(OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-            shards = json.loads(index.read_bytes())["weight_map"].values()
+        with suppress(ModelError, KeyError, AttributeError):
+            shards = read_json(index)["weight_map"].values()
             return [component / str(shard) for shard in sorted(set(map(str, shards)))]
         return [component / "a readable index of its shards"]
     if component.name in ("scheduler", "tokenizer", "image_processor"):

@@ -20,12 +20,13 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 from torch import nn
 
-from engine.compat.folder import WEIGHTLESS, ModelFolder
+from engine.compat.folder import FROM_TRANSFORMERS, HALF_ON_GPU, LOADABLE, WEIGHTLESS, ModelFolder
 from engine.control import Control
 from engine.errors import ModelError
+from engine.pipelines.trusted import trusted_class
 from engine.voice import Voice
 
-HALF_ON_GPU = ("text_encoder", "transformer", "transformer_2")
+_LIBRARIES = ("diffusers", "transformers")
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,9 @@ class Components:
         """A component without weights (tokenizer, scheduler, image processor); None where there is none."""
         if name in self.folder.components and name not in self._small:
             with self.voice.during("load", name):
+                kind = self.kind(name)
                 try:
-                    self._small[name] = self.kind(name).from_pretrained(self.folder.path / name, local_files_only=True)
+                    self._small[name] = kind.from_pretrained(self.folder.path / name, local_files_only=True)
                 except Exception as error:  # over damaged files the libraries raise nearly anything
                     raise self._bad(name, error) from error
         return self._small.get(name)
@@ -87,6 +89,11 @@ class Components:
             self.control.check()
         return self._module
 
+    @property
+    def present(self) -> tuple[str, nn.Module] | None:
+        """The component whose weights are in memory; None where none are."""
+        return (self._name, self._module) if self._name is not None and self._module is not None else None
+
     def release(self) -> None:
         """Free the weights in memory and give their pages back."""
         self._module = self._name = None
@@ -96,11 +103,21 @@ class Components:
         _trim_heap()
 
     def kind(self, name: str) -> Any:
-        """The class of a component. The folder was checked: its name is one of those that may be loaded."""
-        wanted = self.folder.components[name]
+        """The class of a component: one of those that may be loaded, or one of code the user trusts."""
+        grant = self.folder.grant
+        if grant and name in grant.classes:
+            return trusted_class(grant, name)
+        library, wanted = self.folder.classes[name]
+        if library not in _LIBRARIES or wanted not in LOADABLE.get(name, ()):  # the folder was checked; still
+            raise ModelError(
+                "class-refused",
+                f"{self.folder.path} asks for the class {library}.{wanted} as {name}, which is not one this program "
+                "loads.",
+                suggestions=["Use a model whose components are those of Wan."],
+            )
         if name == "image_processor":
             wanted = "CLIPImageProcessorPil"  # the same pixels whether or not torchvision is installed
-        library = "transformers" if name in _FROM_TRANSFORMERS else "diffusers"
+        library = "transformers" if name in FROM_TRANSFORMERS else "diffusers"
         return getattr(importlib.import_module(library), wanted)
 
     def _bad(self, name: str, cause: object) -> ModelError:
@@ -113,11 +130,13 @@ class Components:
 
     def _load(self, name: str) -> nn.Module:
         # dtype= keeps the modules diffusers wants in fp32 as they are; a later .to(dtype) would not.
+        kind, grant = self.kind(name), self.folder.grant
         try:
-            module, info = self.kind(name).from_pretrained(
+            module, info = kind.from_pretrained(
                 self.folder.path / name,
                 dtype=self.placement.dtype_of(name),
-                use_safetensors=True,
+                # Without safetensors both libraries call torch.load(weights_only=True), and that only if trusted.
+                use_safetensors=not (grant and name in grant.pickled),
                 local_files_only=True,
                 output_loading_info=True,
             )
@@ -132,9 +151,6 @@ class Components:
         ready: nn.Module = module.eval().requires_grad_(False).to(self.placement.device)
         _watch(ready, self.control)
         return ready
-
-
-_FROM_TRANSFORMERS = ("tokenizer", "text_encoder", "image_encoder", "image_processor")
 
 
 class OnDemand(nn.Module):
@@ -176,7 +192,7 @@ class OnDemand(nn.Module):
 def _full_config(components: Components, name: str) -> FrozenDict:
     """The configuration with the class's defaults filled in: older folders lack newer keys."""
     config = components.folder.config(name)
-    if name in _FROM_TRANSFORMERS or name in WEIGHTLESS:
+    if name in FROM_TRANSFORMERS or name in WEIGHTLESS:
         return FrozenDict(config)
     parameters = inspect.signature(components.kind(name).__init__).parameters
     defaults = {key: p.default for key, p in parameters.items() if p.default is not inspect.Parameter.empty}

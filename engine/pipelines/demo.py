@@ -10,11 +10,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from engine.compat.folder import check_folder, open_folder
+from engine.compat.anatomy import read_anatomy
+from engine.compat.finding import verdict
+from engine.compat.rules import judge
 from engine.errors import ModelError
 from engine.paths import data_dir
 
 SEED = 1
+_COMPONENTS = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
 _WORDS = (
     "a an the and in on over with of to then while background circle square triangle star red green blue yellow orange "
     "purple white black gray brown moving bouncing growing shrinking still left right up down slowly fast large small"
@@ -44,10 +47,9 @@ def make_demo(name: str) -> Path:
 
 def _whole(folder: Path) -> bool:
     try:
-        check_folder(open_folder(folder), ("tokenizer", "text_encoder", "transformer", "vae", "scheduler"))
+        return verdict(judge(read_anatomy(folder), _COMPONENTS)) == "runs"
     except ModelError:
         return False
-    return True
 
 
 def _build(folder: Path) -> None:

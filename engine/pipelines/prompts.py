@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from engine.compat.anatomy import PICKLES
 from engine.library.digest import digest
 from engine.paths import cache_dir, write_atomic
 from engine.pipelines.assemble import assemble
@@ -51,7 +52,7 @@ class _Encoder:
         self._pipe_parts = (pipeline, ("transformer", "transformer_2", "vae", "image_encoder", "image_processor"))
         self._pipe: Any = None
         folder, place = components.folder, components.placement
-        tokenizer = sorted(file for file in (folder.path / "tokenizer").iterdir() if file.is_file())
+        tokenizer = sorted(file for file in (folder.path / "tokenizer").iterdir() if _is_read(file))
         files = [*tokenizer, folder.path / "text_encoder" / "config.json"]
         self._identity = [
             digest([*files, *folder.weight_files("text_encoder")], components.control),
@@ -59,6 +60,7 @@ class _Encoder:
             _device_kind(place.device),
             *(version(name) for name in ("torch", "transformers", "tokenizers")),
             TOKENS,
+            *([folder.grant.identity] if folder.grant else []),  # code and pickles decide bits as well
         ]
         self._width = folder.config("text_encoder").get("d_model")
         self._clean = _cleaner(pipeline)
@@ -98,6 +100,11 @@ class _Encoder:
             return None
         offsets = tokenizer(cleaned, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
         return int(offsets[TOKENS - 1][0])  # one token of the 512 closes the text
+
+
+def _is_read(file: Path) -> bool:
+    """Whether a file of the tokenizer's folder can matter to it; pickles are not even opened."""
+    return file.is_file() and not file.name.lower().endswith((*PICKLES, ".py"))
 
 
 def _cleaner(pipeline: str) -> Any:

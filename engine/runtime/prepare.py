@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.catalog import Catalog, ModelSpec
-from engine.compat.folder import ModelFolder, check_folder, family_of, open_folder, required_components
+from engine.compat.examine import open_checked
+from engine.compat.folder import ModelFolder, open_folder
+from engine.compat.identify import folder_item
+from engine.compat.schema import INDEX
 from engine.errors import JobError, ModelError
 from engine.hardware import choose_device, host_memory
 from engine.job import Inputs, Job, Output
@@ -39,11 +42,15 @@ class Checked:
 
     job: Job
     file: Path
-    spec: ModelSpec
+    item: Item
     folder: Path | None
     revision: str | None
     recipe: Recipe
     reasons: tuple[str, ...]
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.item.spec
 
 
 def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) -> Checked:
@@ -61,15 +68,15 @@ def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) 
     disk = OnDisk("absent") if spec.builtin else look(item, Digests())
     if disk.state == "corrupt":
         raise _corrupt(item, disk)
-    folder = open_folder(disk.path) if disk.path and (disk.path / "model_index.json").is_file() else None
+    folder = _folder(spec, disk)
     complete = _complete(job, item, folder, file, output)
     _check_text(complete, file)
     how = recipe(spec.family, job.task)
     if folder:
-        _check_whole(folder, how, item)
+        open_checked(item, folder.path, how.components)
     elif not spec.builtin:
         raise _absent(item, disk)
-    return Checked(complete, file, spec, folder.path if folder else None, disk.revision, how, reasons)
+    return Checked(complete, file, item, folder.path if folder else None, disk.revision, how, reasons)
 
 
 # --- the model --------------------------------------------------------------------------------------------------------
@@ -86,8 +93,7 @@ def _model(job: Job, file: Path, catalog: Catalog) -> tuple[Item, tuple[str, ...
                 f"model = {job.model!r} names a repository, where an id or a folder is due.",
                 suggestions=[f'Use model = "{same[0].id}".'],
             )
-        folder = open_folder(Path(os.path.realpath(as_path)))
-        return Item(catalog.folder_spec(family_of(folder), folder.path)), ()
+        return folder_item(open_folder(Path(os.path.realpath(as_path))), catalog), ()
     spec, variant = catalog.find(job.model)
     if variant is not None and not variant.runnable:
         raise ModelError(
@@ -166,28 +172,12 @@ def _check_text(job: Job, file: Path) -> None:
         ) from None
 
 
-def _check_whole(folder: ModelFolder, how: Recipe, item: Item) -> None:
-    """Raise `ModelError` naming what the folder lacks, and how to get it, or that it holds another kind of model."""
-    spec = item.spec
-    if (found := family_of(folder)) != spec.family:
-        raise ModelError(
-            "wrong-family",
-            f"{folder.path} holds a model of the family {found}, and {spec.id} is one of {spec.family}.",
-            suggestions=["Check which model lies there; its own family is in its model_index.json."],
-        )
-    if spec.two_experts and folder.boundary_ratio is None:
-        raise ModelError(
-            "no-boundary",
-            f"{folder.path / 'model_index.json'} has no boundary_ratio, and {spec.id} has two experts: the second "
-            "would never run.",
-            suggestions=["Restore model_index.json from the repository."],
-        )
-    try:
-        check_folder(folder, required_components(folder, how.components), spec.forbidden)
-    except ModelError as error:
-        if error.code != "incomplete-model" or not spec.repo:
-            raise
-        raise ModelError(error.code, error.message, suggestions=[_download(item)], actions=["download"]) from None
+def _folder(spec: ModelSpec, disk: OnDisk) -> ModelFolder | None:
+    """The model's folder where there is enough of it to tell what it is. Raises `ModelError`."""
+    path = spec.path or disk.path
+    if path is None or not (path.is_dir() if spec.path else (path / INDEX).is_file()):
+        return None
+    return open_folder(path)
 
 
 def _absent(item: Item, disk: OnDisk) -> ModelError:

@@ -13,7 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.compat.folder import ModelFolder, check_folder, open_folder, required_components
+from engine.compat.anatomy import read_anatomy
+from engine.compat.examine import cleared, examine
+from engine.compat.finding import refuse
+from engine.compat.folder import ModelFolder
 from engine.control import Control
 from engine.errors import RunError, WanError
 from engine.events import Bus, JobFinished, JobStarted, PlanMade
@@ -75,16 +78,21 @@ def rehearse(asked: Checked, bus: Bus) -> None:
     voice = Voice(bus, asked.file.name, lambda: (None, None))
     voice.enter("check")
     if asked.folder:
-        _checked_folder(asked, asked.folder)
+        _checked_folder(asked, asked.folder, voice)
     voice.leave()
     say_plan(voice, make_plan(asked.job, device, (*asked.reasons, f"{device.name}: {why}")))
     voice.say(JobFinished, output=None, dry_run=True)
 
 
-def _checked_folder(asked: Checked, path: Path) -> ModelFolder:
-    folder = open_folder(path)
-    check_folder(folder, required_components(folder, asked.recipe.components), asked.spec.forbidden)
-    return folder
+def _checked_folder(asked: Checked, path: Path, voice: Voice) -> ModelFolder:
+    """The folder as it is now; what does not stop the run is told."""
+    anatomy = read_anatomy(path)
+    findings = examine(asked.item, anatomy, asked.recipe.components)
+    refuse(findings)
+    for finding in findings:
+        if finding.severity == "warning":
+            voice.warn(finding.code, finding.message)
+    return cleared(asked.item, anatomy)
 
 
 def _stages(job: Traveller, plan: Plan, voice: Voice) -> Path:
@@ -95,7 +103,7 @@ def _stages(job: Traveller, plan: Plan, voice: Voice) -> Path:
     asked, request = job.asked, job.asked.job
     started = datetime.now(UTC).isoformat(timespec="seconds")
     voice.enter("check")
-    folder = _checked_folder(asked, asked.folder or _built_in(asked, voice))
+    folder = _checked_folder(asked, asked.folder or _built_in(asked, voice), voice)
     if asked.spec.builtin and asked.spec.note:
         voice.warn("model-note", asked.spec.note)
     say_plan(voice, plan)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from engine.finite import is_finite, not_finite
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 def frame_groups(vae: Any, latents: torch.Tensor, check: Callable[[], None]) -> Iterator[torch.Tensor]:
     """Decode `latents` (1, z, n, h, w), as a pipeline returns them, into groups (1, 3, 1 or 4, H, W) in [-1, 1].
 
-    `check` is called before every group and may raise.
+    `check` is called before every group and may raise. Raises `RunError` (`not-finite`) in place of a black group.
     """
     import torch
     from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
@@ -35,6 +37,9 @@ def frame_groups(vae: Any, latents: torch.Tensor, check: Callable[[], None]) -> 
                 group = vae.decoder(x[:, :, i : i + 1], feat_cache=vae._feat_map, feat_idx=vae._conv_idx, **first)
                 if vae.config.patch_size is not None:
                     group = unpatchify(group, patch_size=vae.config.patch_size)
+                if not is_finite(group):  # before the clamp, which makes a 1 of an infinity
+                    what = f"At latent frame {i + 1} of {x.shape[2]} the decoded pictures are"
+                    raise not_finite(what, "vae", vae, "the latents are beyond it", vae.dtype)
                 yield torch.clamp(group, min=-1.0, max=1.0)
         finally:
             vae.clear_cache()

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from wan_tui.cli.errors import reported
 
-    verb = importlib.import_module(f"wan_tui.cli.{args.verb}")
+    verb = importlib.import_module(f"wan_tui.cli.{args.verb.replace('-', '_')}")
     status = reported(lambda: verb.command(args), as_json=getattr(args, "json", False))
     _flush()
     return int(status)
@@ -96,6 +96,13 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
     _library_actions(actions)
 
+    check = verbs.add_parser("check", help="can a model or folder run here, and if not, what to do", allow_abbrev=False)
+    check.add_argument("model", metavar="MODEL|FOLDER", help="id[@version][:variant], or a folder or file of weights")
+    check.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+
+    _trying_verbs(verbs)
+    _compat_verbs(verbs)
+
     jobs = verbs.add_parser("jobs", help="the journal: queue and history", allow_abbrev=False)
     actions = jobs.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="jobs, the newest first", allow_abbrev=False)
@@ -137,6 +144,49 @@ def _library_actions(actions: Any) -> None:
     remove = add("remove", "take a model from this box; shows what that frees, and asks")
     remove.add_argument("model", metavar="MODEL", help="id[@version][:variant]")
     remove.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _trying_verbs(verbs: Any) -> None:
+    """What loads a model to see whether it works."""
+    what = "load every component, look at its weights, and render the smallest clip"
+    load = verbs.add_parser("test-load", help=what, allow_abbrev=False)
+    about = verbs.add_parser(
+        "diagnose", help="write all there is to know about a model into a file", allow_abbrev=False
+    )
+    for verb, kept in ((load, "clip"), (about, "report")):
+        verb.add_argument("model", metavar="MODEL|FOLDER", help="id[@version][:variant], or a folder")
+        verb.add_argument("--device", default="auto", metavar="DEVICE", help="auto (default), cpu, cuda:1 or a UUID")
+        help_output = f"put the {kept} there (default ./diagnostics)"
+        verb.add_argument("--output", default=argparse.SUPPRESS, metavar="DIR", help=help_output)
+        verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+    load.add_argument("--smoke-test", action="store_true", help="render the smallest clip, and check it")
+    about.add_argument("--no-load", action="store_true", help="load nothing: read what lies on disk alone")
+
+
+def _compat_verbs(verbs: Any) -> None:
+    """What brings the pieces a model needs: its packages, newer facts about it."""
+    what = "show, and install, the packages that a model misses here"
+    install = verbs.add_parser("install-deps", help=what, allow_abbrev=False)
+    install.add_argument("model", metavar="MODEL", help="id[@version][:variant], or a folder")
+    install.add_argument("--yes", action="store_true", help="do not ask")
+    update = verbs.add_parser("update-registry", help="take over newer compatibility facts", allow_abbrev=False)
+    update.add_argument("file", metavar="FILE", help="a TOML file of the form of the one that ships")
+    for verb in (install, update):
+        verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+    _trust_actions(verbs.add_parser("trust", help="models whose code or pickles you accept", allow_abbrev=False))
+
+
+def _trust_actions(trust: argparse.ArgumentParser) -> None:
+    actions = trust.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="what is trusted, with every hash", allow_abbrev=False)
+    add = actions.add_parser("add", help="show a model's code and pickles, and accept them", allow_abbrev=False)
+    revoke = actions.add_parser("revoke", help="trust a model no more", allow_abbrev=False)
+    for action in (add, revoke):
+        action.add_argument("model", metavar="MODEL|FOLDER", help="id[@version][:variant], or a folder")
+    add.add_argument("--yes", action="store_true", help="do not ask")
+    revoke.add_argument("--yes", action="store_true", help="accepted for scripts; nothing is asked")
+    for action in (listing, add, revoke):
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
 
 
 def run_options(parser: argparse.ArgumentParser, **more: Any) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from engine.errors import Exit, WanError
-from engine.runtime.failure import explain
 
 _UNSEEN = ("Cc", "Zl", "Zp", "Cs")
 _TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the direction of text
@@ -25,6 +24,8 @@ def reported(command: Callable[[], int], *, as_json: bool) -> int:
     except KeyboardInterrupt:
         return Exit.CANCELLED
     except Exception as error:  # noqa: BLE001  (named and told)
+        from engine.runtime.failure import explain  # half of the engine, and most commands do not fail
+
         named = explain(error)
         with suppress(OSError):  # where nobody can be told, the status has to do
             if as_json:

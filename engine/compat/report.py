@@ -1,0 +1,171 @@
+"""The report about a model: verdict, findings, what it is made of, the box, and what else would do."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from engine.compat.anatomy import Anatomy, Component
+from engine.compat.fallback import Alternative
+from engine.compat.finding import Finding, verdict
+from engine.compat.fit import Need
+from engine.compat.identify import vae_version
+from engine.compat.machine import Machine
+
+_CONFIG_KEYS = (
+    "num_layers",
+    "num_attention_heads",
+    "attention_head_dim",
+    "ffn_dim",
+    "in_channels",
+    "out_channels",
+    "image_dim",
+    "text_dim",
+    "z_dim",
+    "d_model",
+    "vocab_size",
+    "hidden_size",
+    "vace_layers",
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` tells. `like` are models of the catalog of the same architecture; `usable` are the components
+    that load on their own; `alternatives` do the same task; `facts` are the registry's."""
+
+    name: str
+    path: Path | None
+    family: str | None
+    version: str | None
+    tasks: tuple[str, ...]
+    state: str | None
+    anatomy: Anatomy | None
+    findings: tuple[Finding, ...]
+    machine: Machine
+    need: Need | None = None
+    like: tuple[str, ...] = ()
+    usable: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.findings)
+
+    def of(self, severity: str) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity == severity)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict,
+            "name": self.name,
+            "path": str(self.path) if self.path else None,
+            "state": self.state,
+            "family": self.family,
+            "version": self.version,
+            "task": self.tasks[0] if self.tasks else None,
+            "tasks": list(self.tasks),
+            "architecture": architecture(self.anatomy) if self.anatomy else None,
+            "like": list(self.like),
+            "memory": self.need.as_dict() if self.need else None,
+            "findings": [finding.as_dict() for finding in self.findings],
+            "usable_components": list(self.usable),
+            "alternatives": [one.as_dict() for one in self.alternatives],
+            "registry": dict(self.facts),
+            "environment": self.machine.as_dict(),
+        }
+
+
+def architecture(anatomy: Anatomy) -> dict[str, Any]:
+    """The structure of what lies on disk, for programs."""
+    folder = anatomy.folder
+    return {
+        "layout": anatomy.layout,
+        "pipeline": folder.pipeline if folder else None,
+        "experts": sum(name.startswith("transformer") for name in anatomy.components) if folder else None,
+        "boundary_ratio": folder.boundary_ratio if folder else None,
+        "expand_timesteps": folder.expand_timesteps if folder else None,
+        "vae": vae_version(anatomy),
+        "index_rebuilt": bool(folder and folder.rebuilt),
+        "components": {name: _component(part) for name, part in anatomy.components.items()},
+        "files": {
+            name: {
+                "part": found.part,
+                "layout": found.layout,
+                "wan": found.wan,
+                "name": found.name,
+                "families": list(found.families),
+                "versions": list(found.versions),
+                "size": found.size,
+                "expert": found.expert,
+                "rank": found.rank,
+                "dtypes": list(found.dtypes),
+                "parameters": found.parameters,
+                "why": list(found.why),
+            }
+            for name, found in anatomy.recognised.items()
+        },
+    }
+
+
+def _component(part: Component) -> dict[str, Any]:
+    return {
+        "library": part.library,
+        "class": part.kind,
+        "files": len(part.files),
+        "tensors": len(part.tensors),
+        "parameters": part.parameters or None,
+        "bytes": part.bytes or None,
+        "dtypes": list(part.dtypes),
+        "config": {key: part.config[key] for key in _CONFIG_KEYS if key in part.config},
+    }
+
+
+# --- what may leave the box -------------------------------------------------------------------------------------------
+
+# In an address all that stands before the host: a password may hold an @, and a name be a token.
+_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9])(?:hf_|api_org_)[A-Za-z0-9]{8,}"  # also behind an underscore, as in a file's name
+    r"|(?i:bearer)\s+[\w.~+/-]{8,}=*"
+    r"|(?:(?<=://)|(?<=https:/)|(?<=http:/))[^/\s\"'<>]+(?=@)"
+)
+_OTHER_HOME = re.compile(r"(?<![\w.~])(/home|/Users)/[^/\s:;,\"'()\[\]]+")
+
+
+def redacted(value: Any, secrets: Sequence[str] = ()) -> Any:
+    """The same value without tokens, with the user's home written `~` and those of others without their names.
+
+    A report is made to be passed on. `secrets` are taken out wherever they stand.
+    """
+    if isinstance(value, Mapping):
+        return {redacted(key, secrets): redacted(item, secrets) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(item, secrets) for item in value]
+    if isinstance(value, Path):
+        value = str(value)
+    if not isinstance(value, str):
+        return value
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        value = value.replace(secret, "[token]")
+    value = _TOKEN.sub("[token]", value)
+    for home in _homes():
+        value = re.sub(rf"{re.escape(home)}(?!\w|[.-]\w)", "~", value)
+    return _OTHER_HOME.sub(r"\1/[user]", value)
+
+
+def _homes() -> tuple[str, ...]:
+    """The home folder under the names it may have in a message, the longest first; not one as short as `/`."""
+    named = [os.path.expanduser("~").rstrip("/")]
+    with suppress(KeyError):  # a container's user without a name
+        named.append(pwd.getpwuid(os.getuid()).pw_dir.rstrip("/"))
+    homes = {form for home in named for form in (home, os.path.realpath(home) if home else "")}
+    homes |= {quote(home) for home in homes}  # as in a file: URL
+    return tuple(sorted((home for home in homes if len(home) > 1), key=len, reverse=True))

@@ -1,0 +1,315 @@
+"""`check`: can this model run here, and if not, what then. No torch, no network."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from engine.catalog import Catalog, ModelSpec
+from engine.compat.anatomy import Anatomy, read_anatomy
+from engine.compat.examine import download, examine, judge_copy
+from engine.compat.fallback import alternatives, usable_components
+from engine.compat.finding import Finding, Remedy, as_finding, verdict
+from engine.compat.fit import judge_disk, judge_hardware, need_here
+from engine.compat.identify import alike, component_parameters, folder_item, parameters, wan_version
+from engine.compat.libraries import facts_of, judge_libraries
+from engine.compat.machine import Machine, this_machine
+from engine.compat.registry import Facts, load_registry
+from engine.compat.report import Report
+from engine.compat.schema import INDEX
+from engine.errors import JobError, ModelError
+from engine.library.digest import Digests
+from engine.library.item import Item
+from engine.library.jsonfile import read_json
+from engine.library.locate import OnDisk, look
+from engine.pipelines.families import Recipe, recipe
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a check is about: a model of the library, or what lies at a path. `name` is fit for a file's name."""
+
+    name: str
+    item: Item | None = None
+    path: Path | None = None
+
+
+def subject(reference: str, catalog: Catalog) -> Subject:
+    """What `MODEL|FOLDER` names. Raises `JobError` when it names nothing."""
+    path = Path(os.path.expanduser(reference)).absolute()
+    if "/" not in reference and not reference.startswith((".", "~")):
+        try:
+            item = Item(*catalog.find(reference))
+            return Subject(item.id.replace(":", "-"), item)
+        except JobError:
+            if not os.path.lexists(path):
+                raise
+    name = Path(os.path.normpath(path)).name or "root"
+    return Subject(name, path=path)
+
+
+def check(about: Subject, catalog: Catalog) -> Report:
+    """The report. Raises `ModelError` (`model-absent`) where there is nothing at a path."""
+    machine = this_machine()
+    if about.item:
+        return _check_item(about.name, about.item, None, catalog, machine)
+    assert about.path is not None  # a subject has one or the other
+    path = Path(os.path.realpath(about.path))
+    item, anatomy = _identify(path, catalog)
+    if item:
+        return _check_item(about.name, item, anatomy, catalog, machine)
+    findings = (*anatomy.findings, *_foreign(anatomy, catalog))
+    families = {family for found in anatomy.recognised.values() for family in found.families}
+    family = families.pop() if len(families) == 1 else None
+    tasks = _tasks_of(family, catalog)
+    others = alternatives(tasks, None, _candidates(catalog), machine)
+    return Report(about.name, path, family, None, tasks, None, anatomy, findings, machine, alternatives=others)
+
+
+def _identify(path: Path, catalog: Catalog) -> tuple[Item | None, Anatomy]:
+    """A folder as a model of its own, where it holds a Wan pipeline; the anatomy where it does not."""
+    anatomy = read_anatomy(path)
+    try:
+        if anatomy.folder:
+            return folder_item(anatomy.folder, catalog), anatomy
+    except ModelError as error:
+        if all(finding.message != error.message for finding in anatomy.findings):
+            anatomy = replace(anatomy, findings=(as_finding(error), *anatomy.findings))
+    return None, anatomy
+
+
+# --- a model of the library, or a folder taken as one -----------------------------------------------------------------
+
+
+def _check_item(name: str, item: Item, anatomy: Anatomy | None, catalog: Catalog, machine: Machine) -> Report:
+    """`anatomy` is that of a folder, which was read to know that it is a model."""
+    spec, disk = item.spec, look(item, Digests())
+    recipes = runnable(spec)
+    findings = list(_judge_support(item, recipes))
+    is_folder = spec.path is not None
+    findings += [] if spec.builtin or is_folder else judge_copy(item, disk)
+    path = spec.path if is_folder else disk.path
+    if spec.path and not os.path.lexists(spec.path):
+        message = f"{item.id} is not at {spec.path}."
+        findings.append(Finding("error", "model-absent", message, suggestions=("Check its path.",)))
+    if path and os.path.lexists(path) and (is_folder or disk.whole):
+        base = next(iter(recipes.values())).components if recipes else spec.required
+        if item.variant and item.variant.files:
+            anatomy, found = _read_files(path, disk)
+        else:
+            anatomy = anatomy or read_anatomy(path)
+            found = examine(item, anatomy, base)
+        findings += found
+    registry = load_registry()
+    findings += [Finding("note", "registry-left-out", problem) for problem in registry.problems]
+    facts = facts_of(item, anatomy, registry)
+    findings += judge_libraries(item, facts, anatomy)
+    counts = (component_parameters(anatomy) if anatomy else None) or parameters(spec)
+    findings += judge_hardware(counts, machine)
+    if any(finding.code == "model-absent" for finding in findings) and item.expected_bytes:
+        findings += judge_disk(max(0, item.expected_bytes - disk.present_bytes), machine)
+    report = Report(
+        name,
+        path,
+        spec.family,
+        (wan_version(anatomy, spec.family) if anatomy else None) or spec.version[:3] or None,
+        spec.tasks,
+        None if is_folder else disk.state,
+        anatomy,
+        _ordered(findings),
+        machine,
+        need_here(counts, machine),
+        alike(anatomy, spec.family, catalog) if anatomy and is_folder else (),
+        facts=_told(facts),
+    )
+    if report.verdict == "runs":
+        return report
+    stuck = report.verdict == "cannot-run" or any(one.code in ("vram-low", "ram-low") for one in findings)
+    return replace(
+        report,
+        usable=usable_components(anatomy, findings) if anatomy and report.verdict == "cannot-run" else (),
+        alternatives=alternatives(spec.tasks, spec, _candidates(catalog), machine) if stuck else (),
+    )
+
+
+def _read_files(path: Path, disk: OnDisk) -> tuple[Anatomy, tuple[Finding, ...]]:
+    """What the files of a variant are that is no pipeline of its own."""
+    from engine.compat.loose import recognise_file
+
+    recognised, findings = {}, []
+    for file in disk.files:
+        if file.path.suffix in (".safetensors", ".gguf") and file.info.path.split("/")[0] not in _SUPPORT:
+            try:
+                recognised[file.info.path] = recognise_file(file.path)
+            except ModelError as error:
+                findings.append(as_finding(error))
+    return Anatomy(path, "single-file", recognised=recognised), tuple(findings)
+
+
+_SUPPORT = ("text_encoder", "vae", "image_encoder")
+
+
+def _judge_support(item: Item, recipes: dict[str, Recipe]) -> Iterator[Finding]:
+    """Whether this version runs such a model at all."""
+    spec, variant = item.spec, item.variant
+    if variant and not variant.runnable:
+        message = f"This version of wan-tui does not run the variant {variant.name} of {spec.id} yet."
+        yield Finding("error", "not-yet", message, suggestions=(f"Use {spec.id}.",))
+    elif not recipes:
+        message = f"This version of wan-tui does not run {spec.family} models yet."
+        yield Finding("error", "not-yet", message)
+    elif others := [task for task in spec.tasks if task not in recipes]:
+        able, unable = " and ".join(recipes), " and ".join(others)
+        yield Finding("note", "some-tasks", f"This version runs {able} with it, and not yet {unable}.")
+
+
+def _told(facts: Facts) -> dict[str, object]:
+    return {
+        "pipeline": facts.pipeline,
+        "requires": list(facts.requires),
+        "optimisations": list(facts.optimisations),
+        "vram_min_bytes": facts.vram_min_bytes,
+        "vram_advice_bytes": facts.vram_advice_bytes,
+        "notes": list(facts.notes),
+        "origin": dict(facts.origin),
+    }
+
+
+def _ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The gravest first, each kind in the order it was found; none twice."""
+    rank = ("error", "warning", "note").index
+    return tuple(sorted(dict.fromkeys(findings), key=lambda finding: rank(finding.severity)))
+
+
+def runnable(spec: ModelSpec) -> dict[str, Recipe]:
+    """The tasks of a model that this version runs, with their recipes."""
+    found = {}
+    for task in spec.tasks:
+        try:
+            found[task] = recipe(spec.family, task)
+        except ModelError:
+            continue
+    return found
+
+
+def _candidates(catalog: Catalog) -> Iterator[tuple[ModelSpec, bool]]:
+    digests = Digests()
+    for spec in catalog.models:
+        if runnable(spec):
+            yield spec, look(Item(spec), digests).whole
+
+
+def _tasks_of(family: str | None, catalog: Catalog) -> tuple[str, ...]:
+    return next((spec.tasks for spec in catalog.models if spec.family == family), ())
+
+
+# --- what is no Wan pipeline in diffusers layout ----------------------------------------------------------------------
+
+MODULAR_INDEX = "modular_model_index.json"
+_MOST_ENTRIES = 2000  # of a folder, looked through for models below it
+_LAYOUT = "Name a folder in diffusers layout."
+_INSTEAD = "Use the model's repository in diffusers layout; `wan-tui models list` names them."
+
+
+def _foreign(anatomy: Anatomy, catalog: Catalog) -> Iterator[Finding]:
+    """What lies there instead, and which model of the catalog to use in its stead."""
+    if verdict(anatomy.findings) == "cannot-run":
+        return
+    found = list(anatomy.recognised.values())
+    names = "; ".join(sorted({one.name for one in found}))[:300]
+    wan = [one for one in found if one.wan]
+    path = anatomy.path
+    if anatomy.layout != "component" and (other := _not_here(path)):
+        yield other
+        return
+    match anatomy.layout:
+        case "component":
+            message = f"{path} is one component of a pipeline ({names or 'no weights'})."
+            yield Finding("error", "one-component", message, suggestions=(f"Name the folder above: {path.parent}.",))
+        case "pickle":
+            yield Finding(
+                "error",
+                "pickled-weights",
+                f"{path} holds pickled weights, which are not opened: reading one can run any code.",
+                suggestions=("Use safetensors weights of the same model.",),
+            )
+        case "none":
+            message = f"{path} holds no model: no model_index.json and no weights."
+            instead = f"Name the folder it lies in: {path.parent}." if path.name == INDEX else _LAYOUT
+            yield Finding("error", "not-a-pipeline", message, _unreadable(path), (instead,))
+        case "lora" if wan:
+            message = f"{path} is a {names}: it is added to a model, and is none by itself."
+            yield Finding("error", "is-a-lora", message, suggestions=("This version does not apply LoRAs yet.",))
+        case "gguf" | "single-file" | "original" if wan:
+            code = {"gguf": "gguf-file", "original": "original-layout"}.get(anatomy.layout, "single-file")
+            yield Finding(
+                "error",
+                code,
+                f"{path} holds {names}, which is not a pipeline in diffusers layout: this version runs those alone.",
+                "Weights by themselves lack the configuration, text encoder and VAE a run needs."
+                if code != "original-layout"
+                else "It is the authors' own layout.",
+                (_INSTEAD,),
+                tuple(_same_models(found, catalog)),
+            )
+        case _:
+            yield Finding(
+                "error",
+                "not-wan",
+                f"{path} is no Wan model: {names or 'unknown weights'}.",
+                suggestions=("Use a model of Wan 2.1 or 2.2.",),
+            )
+
+
+def _not_here(path: Path) -> Finding | None:
+    """A folder whose model is of a kind this version does not load, or lies in a folder below."""
+    modular = path / MODULAR_INDEX
+    if os.path.isfile(modular):
+        try:
+            kind = str(read_json(modular).get("_class_name"))
+        except ModelError as error:
+            return as_finding(error)
+        code, what = ("not-yet", "does not run") if kind.startswith("Wan") else ("not-wan", "is for Wan, and not for")
+        message = f"{path} holds the modular pipeline {kind:.80}: this version of wan-tui {what} such models."
+        return Finding("error", code, message, suggestions=(_INSTEAD,))
+    below = _models_below(path)
+    if below:
+        folders = ", ".join(str(folder) for folder in below[:3])
+        message = f"{path} is no model itself; there are models in folders below it: {folders}."
+        return Finding("error", "not-a-pipeline", message, suggestions=(f"Name the folder: {below[0]}.",))
+    return None
+
+
+def _models_below(path: Path) -> list[Path]:
+    try:
+        with os.scandir(path) as entries:
+            names = sorted(entry.name for entry in islice(entries, _MOST_ENTRIES))
+    except OSError:
+        return []
+    return [path / name for name in names if os.path.isfile(path / name / INDEX)]
+
+
+def _unreadable(path: Path) -> str | None:
+    """Why there may be nothing to see."""
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            os.scandir(path).close()
+        elif not stat.S_ISREG(os.stat(path).st_mode):
+            return "It is neither a folder nor a regular file."
+    except OSError as error:
+        return f"It cannot be read: {error.strerror}."
+    return None
+
+
+def _same_models(found: Iterable[object], catalog: Catalog) -> Iterator[Remedy]:
+    for one in found:
+        families, versions = getattr(one, "families", ()), getattr(one, "versions", ())
+        size = getattr(one, "size", None)
+        for spec in catalog.models:
+            if spec.family in families and spec.version[:3] in versions and (size or "") in spec.id and runnable(spec):
+                yield download(Item(spec))
+                return

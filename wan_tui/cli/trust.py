@@ -1,0 +1,197 @@
+"""`wan-tui trust list|add|revoke`: models whose code or pickles the user accepts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.catalog import Catalog, load_catalog
+from engine.compat.anatomy import Anatomy, read_anatomy
+from engine.compat.finding import refuse
+from engine.compat.folder import family_of
+from engine.compat.offer import make_offer
+from engine.compat.trust import Record, forget, key_of, read_store, remember
+from engine.control import Control
+from engine.errors import Cancelled, Exit, JobError, ModelError
+from engine.library.digest import Digests
+from engine.library.item import Item
+from engine.library.locate import look
+from wan_tui.cli.errors import log_to_file, plain, size
+from wan_tui.signals import Signals
+
+_LOOK_S = 0.2
+
+
+def command(args: argparse.Namespace) -> int:
+    signals = Signals()
+    log_to_file()
+    control = Control()
+    signals.on_stop(control.cancel)
+    verbs = {"list": _list, "add": _add, "revoke": _revoke}
+    try:
+        return verbs[args.action](args, control)
+    except Cancelled:
+        return Exit.TERMINATED if control.reason == "terminated" else Exit.CANCELLED
+
+
+# --- list -------------------------------------------------------------------------------------------------------------
+
+
+def _list(args: argparse.Namespace, control: Control) -> int:
+    store = read_store()
+    if store.broken:
+        _tell(f"warning: the list of trusted models cannot be used ({store.broken}): no model is trusted")
+    records = store.records.values()
+    text = "\n".join(line for record in records for line in _lines(record)) or "No model is trusted."
+    _answer(args, [_as_dict(record) for record in records], text)
+    return Exit.DONE
+
+
+def _as_dict(record: Record) -> dict[str, Any]:
+    files = [
+        {"path": path, "kind": kind, "bytes": file.bytes, "sha256": file.sha256}
+        for kind, files in (("code", record.code), ("pickle", record.pickles))
+        for path, file in files.items()
+    ]
+    return {
+        "id": record.model,
+        "path": record.path,
+        "when": record.when,
+        "repo": record.repo,
+        "revision": record.revision,
+        "classes": {label: {"file": path, "class": kind} for label, (path, kind) in record.uses.items()},
+        "files": files,
+    }
+
+
+def _lines(record: Record) -> Iterator[str]:
+    yield f"{record.model}, trusted {record.when}"
+    yield from _content(record)
+
+
+def _content(record: Record) -> Iterator[str]:
+    where = f"{record.repo} at commit {record.revision}" if record.repo else record.path
+    for label, (path, kind) in record.uses.items():
+        yield f"  runs     {kind} of {path} as {label}, from {where}"
+    for kind, files in (("code", record.code), ("pickle", record.pickles)):
+        for path, file in files.items():
+            yield f"  {kind:<8} {path}, {size(file.bytes)}, SHA-256 {file.sha256}"
+
+
+# --- add --------------------------------------------------------------------------------------------------------------
+
+
+def _add(args: argparse.Namespace, control: Control) -> int:
+    item, path = _found(args.model, load_catalog())
+    offer = make_offer(item, _anatomy(path), control, _tell)
+    record = offer.record
+    _tell("\n".join([f"{record.model} brings:", *_content(record)]))
+    if record.code:
+        _tell("Its code can do everything you can do: read it before you agree.")
+    if not _confirmed(args, control, f"Trust {record.model} with exactly this?"):
+        _tell("Nothing was trusted.")
+        return Exit.CANCELLED
+    remember(record, offer.source)
+    kept = f"\n  copy     {record.copy}" if record.code else ""
+    _answer(args, _as_dict(record), f"trusted  {record.model}, until any of it changes{kept}")
+    return Exit.DONE
+
+
+def _found(reference: str, catalog: Catalog) -> tuple[Item, Path]:
+    """The model and where it lies. Raises `JobError` and `ModelError` when there is none."""
+    from engine.runtime.check import subject
+
+    about = subject(reference, catalog)
+    if about.item is None:
+        path = Path(os.path.realpath(about.path or reference))
+        anatomy = _anatomy(path)
+        assert anatomy.folder  # or it was refused
+        return Item(catalog.folder_spec(family_of(anatomy.folder), path)), path
+    item = about.item
+    found = item.spec.path or look(item, Digests()).path
+    if found is None or not (found / "model_index.json").is_file():
+        raise ModelError(
+            "model-absent",
+            f"{item.id} is not on this box: what it brings cannot be told.",
+            suggestions=[f"Download it: wan-tui models download {item.id}"],
+            actions=["download"],
+        )
+    return item, found
+
+
+def _anatomy(path: Path) -> Anatomy:
+    anatomy = read_anatomy(path)
+    if anatomy.folder is None:
+        refuse(anatomy.findings)
+        raise ModelError(
+            "not-a-pipeline",
+            f"{path} is no model folder in diffusers layout: nothing of it can be trusted.",
+            suggestions=["Name the folder that holds model_index.json."],
+        )
+    return anatomy
+
+
+def _confirmed(args: argparse.Namespace, control: Control, question: str) -> bool:
+    if args.yes:
+        return True
+    if _as_json(args) or not os.isatty(0) or not os.isatty(2):
+        raise JobError("not-confirmed", f"{question} Nothing was done.", suggestions=["Give --yes to agree."])
+    print(plain(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
+    while not select.select([0], [], [], _LOOK_S)[0]:  # a signal alone would not end a read
+        control.check()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+# --- revoke -----------------------------------------------------------------------------------------------------------
+
+
+def _revoke(args: argparse.Namespace, control: Control) -> int:
+    store = read_store()
+    if store.broken:
+        raise ModelError(
+            "not-trusted",
+            f"The list of trusted models cannot be used ({store.broken}): no model is trusted.",
+            suggestions=["Restore or remove trust.json in the state folder."],
+        )
+    gone = None
+    for key in _keys(args.model, store.records):
+        gone = gone or forget(key)
+    if gone is None:
+        raise ModelError(
+            "not-trusted",
+            f"{args.model} is not trusted: there is nothing to revoke.",
+            suggestions=["`wan-tui trust list` names those that are."],
+        )
+    _answer(args, _as_dict(gone), f"revoked  {gone.model}")
+    return Exit.DONE
+
+
+def _keys(reference: str, known: Mapping[str, Record]) -> Iterator[str]:
+    """What a model may be remembered under, also one whose folder or entry in the manifest is gone."""
+    yield from (key for key in (reference, os.path.realpath(os.path.expanduser(reference))) if key in known)
+    if "/" not in reference:
+        try:
+            yield key_of(Item(*load_catalog().find(reference)))
+        except JobError:
+            return
+
+
+# --- saying -----------------------------------------------------------------------------------------------------------
+
+
+def _as_json(args: argparse.Namespace) -> bool:
+    return bool(getattr(args, "json", False))
+
+
+def _tell(text: str) -> None:
+    print("\n".join(map(plain, text.splitlines())), file=sys.stderr, flush=True)
+
+
+def _answer(args: argparse.Namespace, value: object, text: str) -> None:
+    print(json.dumps(value, indent=2) if _as_json(args) else "\n".join(map(plain, text.splitlines())))
