@@ -8,7 +8,8 @@ import time
 
 from engine.errors import WanError
 from engine.events import Convert, Downloaded, Event, Failed, Import, LibraryProgress, Notice, Verify
-from wan_tui.cli.errors import described, plain, size
+from engine.units import size
+from wan_tui.cli.errors import described, plain
 from wan_tui.printing import Outlet, clock
 
 _PLAIN_EVERY_S = 10.0

@@ -12,6 +12,7 @@ from typing import Any
 from engine.compat.finding import Finding, Remedy
 from engine.compat.folder import HALF_ON_GPU
 from engine.compat.machine import Machine
+from engine.units import size
 
 BASIS = "the parameters of its largest component alone; activations come on top"
 
@@ -74,12 +75,12 @@ def judge_hardware(parameters: Mapping[str, int], machine: Machine) -> Iterator[
     wanted = need_here(parameters, machine)
     if wanted is None:
         return
-    what = f"its {wanted.component} takes {_size(wanted.bytes)} in {wanted.dtype}"
+    what = f"its {wanted.component} takes {size(wanted.bytes)} in {wanted.dtype}"
     if card and card.total_bytes is not None and wanted.bytes > card.total_bytes:
         yield Finding(
             "warning",
             "vram-low",
-            f"It does not fit on {card.name}: {what}, and the card has {_size(card.total_bytes)}.",
+            f"It does not fit on {card.name}: {what}, and the card has {size(card.total_bytes)}.",
             f"Judged by {BASIS}.",
             ("Use a card with more memory, a smaller model, or the CPU.",),
             (Remedy("lower-memory-profile", "wan-tui --run JOB.toml --set device=cpu"),),
@@ -88,7 +89,7 @@ def judge_hardware(parameters: Mapping[str, int], machine: Machine) -> Iterator[
         yield Finding(
             "warning",
             "ram-low",
-            f"It does not fit in this box's memory: {what}, and there are {_size(machine.ram_bytes)} of RAM.",
+            f"It does not fit in this box's memory: {what}, and there are {size(machine.ram_bytes)} of RAM.",
             f"Judged by {BASIS}.",
             ("Use a box with more memory, or a smaller model.",),
         )
@@ -101,7 +102,7 @@ def judge_disk(lacking: int | None, machine: Machine) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "disk-low",
-            f"{_size(lacking)} are still to be downloaded, and {machine.disk} has {_size(free)} free.",
+            f"{size(lacking)} are still to be downloaded, and {machine.disk} has {size(free)} free.",
             suggestions=("Free some room, or let MODELS_ROOT name a folder on another disk.",),
             remedies=(Remedy("free-disk", "wan-tui models list --installed"),),
         )
@@ -117,7 +118,3 @@ def _without_card(machine: Machine) -> Finding:
             ("Install torch as https://pytorch.org/get-started/locally says for this card.",),
         )
     return Finding("note", "cpu-only", "There is no GPU that torch can use here: everything runs in fp32 on the CPU.")
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

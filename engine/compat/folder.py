@@ -32,6 +32,7 @@ LOADABLE = {
         "DPMSolverMultistepScheduler",
     },
 }
+LIBRARIES = ("diffusers", "transformers")
 FROM_TRANSFORMERS = ("tokenizer", "text_encoder", "image_encoder", "image_processor")
 WEIGHTLESS = ("scheduler", "tokenizer", "image_processor")
 EXPERTS = ("transformer", "transformer_2")
@@ -43,6 +44,7 @@ BOUNDARIES = {"WanPipeline": 0.875, "WanImageToVideoPipeline": 0.9}
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 _CONFIGS = ("config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json")
 _MOST_SHARDS = 1000
+_LONGEST_NAME = 255  # of a file, on any file system
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class ModelFolder:
             if not isinstance(shards, dict) or not shards:
                 raise _bad(index, "names no shards")
             for file in set(map(str, shards.values())):
-                if Path(file).name != file or not file.endswith(".safetensors"):
+                if Path(file).name != file or not file.endswith(".safetensors") or len(file) > _LONGEST_NAME:
                     raise _bad(index, f"names {file!r:.80}, which is no safetensors file beside it")
             if len(set(shards.values())) > _MOST_SHARDS:
                 raise _bad(index, f"names more than {_MOST_SHARDS} shards")

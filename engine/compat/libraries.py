@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from engine.compat.anatomy import Anatomy
 from engine.compat.finding import Finding, remedy
+from engine.compat.folder import LIBRARIES
 from engine.compat.needs import has_class, unmet
 from engine.compat.registry import Facts, Registry
 from engine.library.item import Item
 
-_LIBRARIES = ("diffusers", "transformers")
 _ASKED_FOR = ("Wan", "Autoencoder", "UMT5")  # other classes are refused by name, or have a stand-in here
 
 
@@ -35,7 +35,7 @@ def judge_libraries(item: Item, facts: Facts, anatomy: Anatomy | None) -> Iterat
     if anatomy:
         classes |= {(part.library, part.kind) for part in anatomy.components.values()}
     for library, kind in sorted(classes):
-        if library in _LIBRARIES and kind.startswith(_ASKED_FOR) and has_class(library, kind) is False:
+        if library in LIBRARIES and kind.startswith(_ASKED_FOR) and has_class(library, kind) is False:
             yield Finding(
                 "error",
                 "class-missing",

@@ -15,12 +15,11 @@ from typing import Any
 
 from engine.compat.anatomy import PICKLES, Anatomy
 from engine.compat.finding import Finding, as_finding
-from engine.compat.folder import WEIGHTLESS, ModelFolder
+from engine.compat.folder import LIBRARIES, WEIGHTLESS, ModelFolder
 from engine.compat.grant import PIPELINE
 from engine.errors import ModelError
 from engine.library.jsonfile import read_json
 
-LIBRARIES = ("diffusers", "transformers")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _SHOWN = 6
 _MOST_LOOKED_AT = 1000  # names of a folder

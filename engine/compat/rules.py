@@ -8,12 +8,12 @@ from typing import Any
 
 from engine.compat.anatomy import Anatomy, Component
 from engine.compat.finding import Finding, as_finding
-from engine.compat.folder import EXPERTS, LOADABLE, WEIGHTLESS, ModelFolder, family_of, required_components
+from engine.compat.folder import EXPERTS, LIBRARIES, LOADABLE, WEIGHTLESS, ModelFolder, family_of, required_components
 from engine.compat.folder import seeing_channels as seeing
 from engine.compat.shapes import defaults, expected_shapes, same_tensor
 from engine.errors import ModelError
+from engine.units import size
 
-_LIBRARIES = ("diffusers", "transformers")
 _TRANSFORMERS = {"WanVACEPipeline": "WanVACETransformer3DModel", "WanAnimatePipeline": "WanAnimateTransformer3DModel"}
 _SHOWN = 6
 _VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model")  # a tokenizer makes itself from any of them
@@ -74,7 +74,7 @@ def _index(folder: ModelFolder) -> Iterator[Finding]:
 def _classes(anatomy: Anatomy, folder: ModelFolder) -> Iterator[Finding]:
     """Classes are looked up by name: a name from a file is data, and only known ones are loaded."""
     for name, part in anatomy.components.items():
-        if part.library not in _LIBRARIES:
+        if part.library not in LIBRARIES:
             continue  # code of its own: trust has the say
         if name in LOADABLE and part.kind not in LOADABLE[name]:
             image = name == "vae" and part.kind.startswith("Autoencoder")
@@ -395,9 +395,5 @@ def _precision(parts: Mapping[str, Component]) -> Iterator[Finding]:
     large = [name for name in EXPERTS if name in parts and parts[name].dtypes == ("F32",)]
     stored = sum(parts[name].bytes for name in large)
     if stored > _WORTH_HALVING:
-        note = f"{' and '.join(large)} stored in fp32: {_size(stored)}, of which a GPU runs half, in bf16."
+        note = f"{' and '.join(large)} stored in fp32: {size(stored)}, of which a GPU runs half, in bf16."
         yield Finding("note", "stored-in-fp32", note, component=large[0])
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

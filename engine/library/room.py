@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from engine.errors import RunError
+from engine.units import size
 
 _MARGIN_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -16,9 +17,7 @@ def check_room(needed: int, place: Path) -> None:
     """Raise `RunError` (`disk-full`) when `needed` bytes more do not fit at `place`, which need not be there yet."""
     free = free_bytes(place)
     if needed and needed + _MARGIN_BYTES > free:
-        raise _full(
-            place, f"{_size(needed)} more are needed, {_size(free)} are free: {_size(needed - free)} are missing."
-        )
+        raise _full(place, f"{size(needed)} more are needed, {size(free)} are free: {size(needed - free)} are missing.")
 
 
 def free_bytes(place: Path) -> int:
@@ -47,8 +46,8 @@ def is_read_only(error: OSError) -> bool:
 def disk_error(error: OSError, place: Path, needed: int | None = None) -> RunError:
     """What a failed write means, `needed` bytes before its end. What was written so far is kept."""
     if error.errno in _FULL:
-        more = "" if needed is None else f"{_size(needed)} more are needed, "
-        return _full(place, f"It became full: {more}{_size(free_bytes(place))} are free.")
+        more = "" if needed is None else f"{size(needed)} more are needed, "
+        return _full(place, f"It became full: {more}{size(free_bytes(place))} are free.")
     name = error.filename or place
     return RunError(
         "cannot-write",
@@ -68,7 +67,3 @@ def _full(place: Path, cause: str) -> RunError:
         ],
         actions=["remove", "download"],
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count, 0) / 1e6:.1f} MB"

@@ -20,13 +20,11 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 from torch import nn
 
-from engine.compat.folder import FROM_TRANSFORMERS, HALF_ON_GPU, LOADABLE, WEIGHTLESS, ModelFolder
+from engine.compat.folder import FROM_TRANSFORMERS, HALF_ON_GPU, LIBRARIES, LOADABLE, WEIGHTLESS, ModelFolder
 from engine.control import Control
 from engine.errors import ModelError
 from engine.pipelines.trusted import trusted_class
 from engine.voice import Voice
-
-_LIBRARIES = ("diffusers", "transformers")
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class Components:
         if grant and name in grant.classes:
             return trusted_class(grant, name)
         library, wanted = self.folder.classes[name]
-        if library not in _LIBRARIES or wanted not in LOADABLE.get(name, ()):  # the folder was checked; still
+        if library not in LIBRARIES or wanted not in LOADABLE.get(name, ()):  # the folder was checked; still
             raise ModelError(
                 "class-refused",
                 f"{self.folder.path} asks for the class {library}.{wanted} as {name}, which is not one this program "

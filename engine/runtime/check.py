@@ -129,6 +129,9 @@ def _check_item(name: str, item: Item, anatomy: Anatomy | None, catalog: Catalog
     if report.verdict == "runs":
         return report
     stuck = report.verdict == "cannot-run" or any(one.code in ("vram-low", "ram-low") for one in findings)
+    if report.like:  # what is lost is told beside the published model
+        known, _ = catalog.find(report.like[0])
+        spec = replace(spec, architecture=known.architecture, boundary_ratio=known.boundary_ratio)
     return replace(
         report,
         usable=usable_components(anatomy, findings) if anatomy and report.verdict == "cannot-run" else (),

@@ -29,6 +29,7 @@ from engine.runtime.failure import explain
 from engine.runtime.heavy import load_libraries
 from engine.runtime.locks import device_lock
 from engine.runtime.smoke import PROMPT, Smoke, smoke
+from engine.units import size
 from engine.voice import Voice
 
 if TYPE_CHECKING:
@@ -190,8 +191,8 @@ def _check_room(counts: Mapping[str, int], device: Device, *, half: bool) -> Non
         if wanted.bytes > there:
             raise FitError(
                 "does-not-fit",
-                f"Its {wanted.component} takes {wanted.bytes / 1e9:.1f} GB in {wanted.dtype}, and there are "
-                f"{there / 1e9:.1f} GB of {what}: it was not loaded.",
+                f"Its {wanted.component} takes {size(wanted.bytes)} in {wanted.dtype}, and there are "
+                f"{size(there)} of {what}: it was not loaded.",
                 suggestions=["Use a box or device with more memory, or a smaller model."],
             )
 

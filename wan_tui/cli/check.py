@@ -13,7 +13,8 @@ from engine.compat.identify import vae_version
 from engine.compat.report import Report
 from engine.errors import Exit
 from engine.runtime.check import check, subject
-from wan_tui.cli.errors import plain, size
+from engine.units import parameters, size
+from wan_tui.cli.errors import plain
 
 VERDICTS = {"runs": "runs", "conditions": "runs, with conditions", "cannot-run": "cannot run"}
 
@@ -61,14 +62,10 @@ def _about(report: Report) -> Iterator[str]:
             version = vae_version(anatomy) if part.name == "vae" and anatomy else None
             kind = f"{part.kind} {version}" if version else part.kind
             stored = f"{size(part.bytes)} in {', '.join(part.dtypes[:3])}"
-            yield f"part     {part.name}: {kind}, {_count(part.parameters)} parameters, {stored}"
+            yield f"part     {part.name}: {kind}, {parameters(part.parameters)} parameters, {stored}"
     if report.need:
         yield f"memory   {size(report.need.bytes)} in {report.need.dtype}, for {BASIS}"
     yield f"box      {_box(report)}"
-
-
-def _count(parameters: int) -> str:
-    return f"{parameters / 1e9:.3g} billion" if parameters >= 1e9 else f"{parameters / 1e6:.3g} million"
 
 
 def _box(report: Report) -> str:

@@ -51,16 +51,6 @@ def plain(text: str) -> str:
     )
 
 
-def size(count: int | None) -> str:
-    """Bytes for people, in the units files are sold in; `?` where unknown."""
-    if count is None:
-        return "?"
-    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= step:
-            return f"{count / step:.1f} {unit}"
-    return f"{count} B"
-
-
 def log_to_file() -> None:
     """Everything that is logged goes to the log file; nothing to the screen."""
     from logging.handlers import RotatingFileHandler

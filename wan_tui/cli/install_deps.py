@@ -6,7 +6,6 @@ import argparse
 import importlib.metadata
 import json
 import os
-import select
 import shlex
 import sys
 from collections.abc import Sequence
@@ -25,10 +24,9 @@ from engine.compat.registry import Facts, load_registry
 from engine.control import Control
 from engine.errors import Cancelled, Exit, JobError, ModelError, RunError
 from engine.runtime.check import subject
-from wan_tui.cli.errors import described, plain
+from wan_tui.cli.ask import agreed
+from wan_tui.cli.errors import plain
 from wan_tui.signals import Signals
-
-_LOOK_S = 0.2
 
 
 def command(args: argparse.Namespace) -> int:
@@ -66,12 +64,15 @@ def _run(args: argparse.Namespace, control: Control) -> int:
         )
     if not args.json:
         print("\n".join(plain(line) for line in (*_lines(needs, facts), f"command  {shlex.join(wanted)}")), flush=True)
-    if not args.yes:
-        if args.json or not os.isatty(0) or not os.isatty(2):
-            return _unconfirmed(args, answer)
-        if not _agreed(control):
+    try:
+        if not agreed("Run this command?", control, yes=args.yes, as_json=args.json):
             print("Nothing was installed.", file=sys.stderr)
             return Exit.CANCELLED
+    except JobError as error:
+        if not args.json:
+            raise
+        print(json.dumps({**answer, **error.as_dict()}, indent=2))  # readers of either find their keys in one object
+        return error.status
     before = _versions()
     _install(name, wanted, needs, control)
     after = _versions()
@@ -127,24 +128,6 @@ def _versions() -> dict[str, str]:
         if "Name" in one.metadata and "Version" in one.metadata:  # what a broken installation left has neither
             found.setdefault(str(canonicalize_name(one.metadata["Name"])), one.metadata["Version"])
     return found
-
-
-def _unconfirmed(args: argparse.Namespace, answer: dict[str, Any]) -> int:
-    error = JobError(
-        "not-confirmed", "There is nobody to ask: nothing was installed.", suggestions=["Give --yes to agree."]
-    )
-    if args.json:  # what is missing and the failure in one object: readers of either find their keys
-        print(json.dumps({**answer, **error.as_dict()}, indent=2))
-    else:
-        print(described(error), file=sys.stderr)
-    return error.status
-
-
-def _agreed(control: Control) -> bool:
-    print("Run this command? [y/N] ", end="", file=sys.stderr, flush=True)
-    while not select.select([0], [], [], _LOOK_S)[0]:  # a signal alone would not end a read
-        control.check()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

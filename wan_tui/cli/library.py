@@ -6,8 +6,6 @@ import argparse
 import json
 import os
 import re
-import select
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,9 @@ from engine.library.locate import FileState, look
 from engine.library.remove import Removal, plan_removal, remove
 from engine.library.verify import Verified, verify
 from engine.runtime.journal import Journal, State
-from wan_tui.cli.errors import described, log_to_file, plain, size
+from engine.units import size
+from wan_tui.cli.ask import agreed
+from wan_tui.cli.errors import described, log_to_file, plain
 from wan_tui.printing import JsonLines
 from wan_tui.signals import Signals
 from wan_tui.transfers import TransferBar, TransferLines
@@ -101,16 +101,9 @@ class _Session:
 
     def confirmed(self, question: str) -> bool:
         """Whether the user says yes. Raises `JobError` when there is nobody to ask and no `--yes`."""
-        if self.args.yes:
-            return True
-        if self.json or not os.isatty(0) or not os.isatty(2):
-            raise JobError("not-confirmed", f"{question} Nothing was done.", suggestions=["Give --yes to agree."])
         if self._mailbox:
             self._mailbox.drain(PATIENCE_S)
-        print(plain(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
-        while not select.select([0], [], [], _LOOK_S)[0]:  # a signal alone would not end a read
-            self.control.check()
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        return agreed(question, self.control, yes=self.args.yes, as_json=self.json)
 
 
 def _has_own(item: Item, digests: Digests) -> bool:

@@ -12,7 +12,8 @@ from engine.catalog import load_catalog
 from engine.library.digest import Digests
 from engine.library.item import Item
 from engine.library.locate import OnDisk, look
-from wan_tui.cli.errors import plain, size
+from engine.units import size
+from wan_tui.cli.errors import plain
 
 
 def command(args: argparse.Namespace) -> int:

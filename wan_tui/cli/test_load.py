@@ -14,7 +14,8 @@ from engine.errors import Cancelled, Exit
 from engine.events import Bus, Event, JobFinished, JobStarted, Stage
 from engine.runtime.check import check, subject
 from engine.runtime.testload import LoadTest, Tried, loadable, try_load
-from wan_tui.cli.errors import described, log_to_file, plain, size
+from engine.units import parameters, size
+from wan_tui.cli.errors import described, log_to_file, plain
 from wan_tui.printing import printer_for
 from wan_tui.signals import Signals
 
@@ -99,7 +100,7 @@ def lines(done: LoadTest) -> Iterator[str]:
 def _row(part: Tried) -> Iterator[str]:
     figures = [f"{part.seconds:.1f} s"]
     if part.parameters:
-        figures.append(f"{part.parameters / 1e9:.3g} billion parameters in {', '.join(part.dtypes)}")
+        figures.append(f"{parameters(part.parameters)} parameters in {', '.join(part.dtypes)}")
         figures.append(_peaks(part.peak_rss_bytes, part.peak_vram_bytes))
     if part.finite:
         figures.append("every weight finite")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import select
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +21,9 @@ from engine.errors import Cancelled, Exit, JobError, ModelError
 from engine.library.digest import Digests
 from engine.library.item import Item
 from engine.library.locate import look
-from wan_tui.cli.errors import log_to_file, plain, size
+from engine.units import size
+from wan_tui.cli.ask import agreed
+from wan_tui.cli.errors import log_to_file, plain
 from wan_tui.signals import Signals
 
 _LOOK_S = 0.2
@@ -94,7 +95,7 @@ def _add(args: argparse.Namespace, control: Control) -> int:
     _tell("\n".join([f"{record.model} brings:", *_content(record)]))
     if record.code:
         _tell("Its code can do everything you can do: read it before you agree.")
-    if not _confirmed(args, control, f"Trust {record.model} with exactly this?"):
+    if not agreed(f"Trust {record.model} with exactly this?", control, yes=args.yes, as_json=_as_json(args)):
         _tell("Nothing was trusted.")
         return Exit.CANCELLED
     remember(record, offer.source)
@@ -135,17 +136,6 @@ def _anatomy(path: Path) -> Anatomy:
             suggestions=["Name the folder that holds model_index.json."],
         )
     return anatomy
-
-
-def _confirmed(args: argparse.Namespace, control: Control, question: str) -> bool:
-    if args.yes:
-        return True
-    if _as_json(args) or not os.isatty(0) or not os.isatty(2):
-        raise JobError("not-confirmed", f"{question} Nothing was done.", suggestions=["Give --yes to agree."])
-    print(plain(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
-    while not select.select([0], [], [], _LOOK_S)[0]:  # a signal alone would not end a read
-        control.check()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 # --- revoke -----------------------------------------------------------------------------------------------------------
