@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from engine.errors import JobError
 from engine.paths import shipped
+from engine.regular import regular_bytes
 
 FAMILY_TASKS: dict[str, tuple[str, ...]] = {
     "t2v": ("text", "video"),
@@ -26,6 +27,7 @@ FAMILY_TASKS: dict[str, tuple[str, ...]] = {
 }
 
 _Table: TypeAlias = Mapping[str, Any]
+_MOST_BYTES = 4 << 20  # of a manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +248,7 @@ _OUTDATES = {
 def _read(path: Path) -> dict[str, Any]:
     here = _Place(str(path))
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(regular_bytes(path, _MOST_BYTES).decode("utf-8-sig"))
     except OSError as error:
         remedy = "Let WAN_MODELS_MANIFEST name a readable file, or unset it."
         raise here.bad(f"cannot be read: {error.strerror}", remedy) from error

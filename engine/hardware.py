@@ -8,9 +8,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +98,37 @@ class Card:
 
 
 def cards() -> tuple[tuple[Card, ...], str | None]:
-    """The GPUs NVML sees and CUDA_VISIBLE_DEVICES leaves, and the driver's version; none where there is no driver."""
+    """The GPUs NVML sees and CUDA_VISIBLE_DEVICES leaves, and the driver's version; none where there is no driver.
+
+    A card that is split (MIG) is its parts: CUDA computes on those alone.
+    """
     with _nvml() as nvml:
         if nvml is None:
             return (), None
-        found = []
-        for index in range(nvml.nvmlDeviceGetCount()):
-            with suppress(nvml.NVMLError):  # a card that fell off the bus
-                found.append(_card(nvml, nvml.nvmlDeviceGetHandleByIndex(index)))
-        return _visible(found), str(nvml.nvmlSystemGetDriverVersion())
+        try:
+            found = [_card_at(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+            driver = str(nvml.nvmlSystemGetDriverVersion())
+        except nvml.NVMLError:  # a driver that went away
+            return (), None
+    return _visible(found), driver
+
+
+def _card_at(nvml: Any, index: int) -> tuple[Card, ...]:
+    """The card of a number, its parts where it is split; nothing where it fell off the bus."""
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        whole = _card(nvml, handle)
+    except nvml.NVMLError:
+        return ()
+    parts = []
+    with suppress(nvml.NVMLError):  # most cards know no MIG
+        if nvml.nvmlDeviceGetMigMode(handle)[0]:
+            for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+                with suppress(nvml.NVMLError):  # places that no part has taken
+                    part = _card(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number))
+                    parts.append(replace(part, capability=whole.capability))
+            return tuple(parts)
+    return (whole,)
 
 
 def _card(nvml: Any, handle: Any) -> Card:
@@ -121,20 +143,21 @@ def _card(nvml: Any, handle: Any) -> Card:
     return Card(str(uuid), str(name or "GPU"), total, free, ask("nvmlDeviceGetCudaComputeCapability"))
 
 
-def _visible(found: list[Card]) -> tuple[Card, ...]:
+def _visible(found: Sequence[tuple[Card, ...]]) -> tuple[Card, ...]:
     """What CUDA_VISIBLE_DEVICES leaves. Numbers in it count by the order of the bus, which is CUDA's where it is asked
     for (CUDA_DEVICE_ORDER) or the cards are alike."""
+    every = tuple(card for parts in found for card in parts)
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
-        return tuple(found)
-    chosen = []
+        return every
+    chosen: list[Card] = []
     for word in (part.strip() for part in wanted.split(",")):
-        named = [card for card in found if word and card.uuid.startswith(word)]
-        numbered = found[int(word) : int(word) + 1] if word.isdecimal() else []
+        named = [card for card in every if word and card.uuid.startswith(word)]
+        numbered = found[int(word)] if word.isdecimal() and int(word) < len(found) else ()
         if not (named or numbered):
             break  # as CUDA does: what comes after a wrong one is not seen
-        chosen += named[:1] or numbered
-    return tuple(chosen)
+        chosen += (*named, *numbered)[:1]
+    return tuple(dict.fromkeys(chosen))
 
 
 def cuda_devices() -> list[Device]:

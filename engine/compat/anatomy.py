@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,15 @@ from engine.library.weights import Shard, Tensor, bad_weights, read_shard
 if TYPE_CHECKING:
     from engine.compat.recognise import Recognised
 
+MOST_TENSORS = 20_000  # of a component; the largest there is has some 1,500
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True)
 class Component:
-    """A component of a folder. `tensors` are those of the files that could be read, by name; `pickles` are never
-    opened. `parameters` counts elements, `bytes` what they take on disk."""
+    """A component of a folder. `tensors` are those of the files that could be read, by name; `indexed` is tensor to
+    file, as the index of its shards has it; `pickles` are never opened. `parameters` counts elements, `bytes` what they
+    take on disk."""
 
     name: str
     library: str
@@ -31,6 +33,7 @@ class Component:
     config: Mapping[str, Any]
     files: tuple[Path, ...] = ()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    indexed: Mapping[str, str] = field(default_factory=dict)
     pickles: tuple[str, ...] = ()
 
     @property
@@ -94,9 +97,9 @@ def _diffusers(folder: ModelFolder) -> Anatomy:
         except ModelError as error:
             findings.append(as_finding(error, component=name))
             config = {}
-        files, tensors = _weights(folder, name, findings)
+        files, tensors, indexed = _weights(folder, name, findings)
         pickles = _pickles(folder.path / name) if not files and name not in WEIGHTLESS else ()
-        components[name] = Component(name, library, kind, config, files, tensors, pickles)
+        components[name] = Component(name, library, kind, config, files, tensors, indexed, pickles)
     return Anatomy(folder.path, "diffusers", folder, components, findings=tuple(findings))
 
 
@@ -110,49 +113,38 @@ def _closed(place: Path, name: str) -> Iterator[Finding]:
         pass  # the rules name what is not there
 
 
-def _weights(folder: ModelFolder, name: str, findings: list[Finding]) -> tuple[tuple[Path, ...], dict[str, Tensor]]:
-    """The weight files a component names, and the tensors of those that can be read."""
+def _weights(
+    folder: ModelFolder, name: str, findings: list[Finding]
+) -> tuple[tuple[Path, ...], dict[str, Tensor], Mapping[str, str]]:
+    """The weight files a component names, the tensors of those that can be read, and the index of its shards."""
     if name in WEIGHTLESS:
-        return (), {}
+        return (), {}, {}
+    tensors: dict[str, Tensor] = {}
+    files: tuple[Path, ...] = ()
+    shards: Mapping[str, str] = {}
     try:
-        shards = folder.weight_map(name)
+        shards = folder.weight_map(name) or {}
         files = tuple(folder.weight_files(name))
     except ModelError as error:
         findings.append(as_finding(error, component=name))
-        return (), {}
-    tensors: dict[str, Tensor] = {}
     for file in files:
         if not os.path.lexists(file):
             continue  # the rules name every missing one at once
         try:
-            tensors.update((tensor.name, tensor) for tensor in _header(file).tensors)
+            tensors.update((tensor.name, tensor) for tensor in header(file).tensors)
+            if len(tensors) > MOST_TENSORS:
+                raise bad_weights(folder.path / name, f"holds more than {MOST_TENSORS} tensors")
         except ModelError as error:
             findings.append(as_finding(error, component=name))
-    if shards and not any(finding.component == name for finding in findings) and all(map(os.path.exists, files)):
-        findings += _misindexed(folder, name, shards, tensors)
-    return files, tensors
+            if len(tensors) > MOST_TENSORS:
+                break
+    return files, tensors, shards
 
 
-def _misindexed(
-    folder: ModelFolder, name: str, shards: Mapping[str, str], tensors: Mapping[str, Tensor]
-) -> Iterator[Finding]:
-    """A shard of another model, or another model's index: what the index names and the shards hold differ."""
-    lost = sorted(shards.keys() - tensors.keys())
-    if lost:
-        where = shards[lost[0]]
-        yield Finding(
-            "error",
-            "index-mismatch",
-            f"{folder.path / name}: {len(lost)} tensors that the index names are in none of the shards, among them "
-            f"{lost[0]:.120} of {where:.120}.",
-            "A shard of another model, or the index of another model.",
-            component=name,
-        )
-
-
-def _header(file: Path) -> Shard:
+def header(file: Path, read: Callable[[Path], Shard] = read_shard) -> Shard:
+    """The header of a file of weights. Raises `ModelError` (`bad-weights`)."""
     try:
-        return read_shard(file)
+        return read(file)
     except OSError as error:
         raise bad_weights(file, "cannot be read", error.strerror or str(error)) from None
 

@@ -46,11 +46,13 @@ def need(parameters: Mapping[str, int], *, half: bool) -> Need | None:
 
 
 def need_here(parameters: Mapping[str, int], machine: Machine) -> Need | None:
-    return need(parameters, half=bool(machine.card and machine.card.has_bf16))
+    return need(parameters, half=machine.has_bf16)
 
 
 def room(machine: Machine) -> int | None:
     """Bytes a component may take on the device a job takes by itself: the card, else the host; None when unknown."""
+    if machine.torch_for == "hip":
+        return None
     return machine.card.total_bytes if machine.card else machine.ram_bytes
 
 
@@ -109,6 +111,9 @@ def judge_disk(lacking: int | None, machine: Machine) -> Iterator[Finding]:
 
 
 def _without_card(machine: Machine) -> Finding:
+    if machine.torch_for == "hip":
+        message = "This torch is for ROCm: its cards are known once it is loaded (test-load), not here."
+        return Finding("note", "rocm", message)
     if machine.cards and machine.torch_for == "cpu":
         return Finding(
             "warning",

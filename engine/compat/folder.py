@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.compat.schema import INDEX, check_index
+from engine.compat.schema import COMPONENTS, INDEX, check_index
 from engine.errors import ModelError
 from engine.library.jsonfile import read_json
 
@@ -37,11 +37,11 @@ FROM_TRANSFORMERS = ("tokenizer", "text_encoder", "image_encoder", "image_proces
 WEIGHTLESS = ("scheduler", "tokenizer", "image_processor")
 EXPERTS = ("transformer", "transformer_2")
 HALF_ON_GPU = ("text_encoder", *EXPERTS)  # in bf16, as their publishers run them; the VAE and the image encoder in fp32
+# Tensors of a class that its part in Wan never reads: a file may lack them.
+UNREAD = ("visual_projection.weight",)
 # Where the high-noise expert hands over, as published for the two models that have two.
 BOUNDARIES = {"WanPipeline": 0.875, "WanImageToVideoPipeline": 0.9}
 
-# The files of an unsharded component; variants such as *.fp16.safetensors are not what is loaded.
-_WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 _CONFIGS = ("config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json")
 _MOST_SHARDS = 1000
 _LONGEST_NAME = 255  # of a file, on any file system
@@ -79,7 +79,16 @@ class ModelFolder:
 
     @property
     def expand_timesteps(self) -> bool:
-        return self.index.get("expand_timesteps") is True
+        """Whether each token has a timestep of its own; where the index is silent, whether the VAE is the 5B's."""
+        said = self.index.get("expand_timesteps")
+        return said is True if said is not None else self._is_5b
+
+    @property
+    def _is_5b(self) -> bool:
+        try:
+            return self.config("vae").get("is_residual") is True
+        except ModelError:  # told where the configuration is judged
+            return False
 
     @cached_property
     def components(self) -> dict[str, str]:
@@ -88,11 +97,22 @@ class ModelFolder:
 
     @cached_property
     def classes(self) -> dict[str, tuple[str, str]]:
-        """Component name to (library or module, class), for those that are there."""
+        """Component name to (library or module, class), for those that are there and that the pipeline takes."""
+        return {name: pair for name, pair in self._pairs.items() if name not in self.untaken}
+
+    @property
+    def untaken(self) -> tuple[str, ...]:
+        """What the index names and no pipeline of Wan in diffusers takes: nothing of it is loaded."""
+        if self.pipeline_module is not None or not self.pipeline.startswith("Wan"):
+            return ()
+        return tuple(name for name in self._pairs if name not in COMPONENTS)
+
+    @cached_property
+    def _pairs(self) -> dict[str, tuple[str, str]]:
         return {
-            name: (str(value[0]), str(value[1]))
+            name: (value[0], value[1])
             for name, value in self.index.items()
-            if not name.startswith("_") and isinstance(value, list) and len(value) == 2 and value[0] and value[1]
+            if not name.startswith("_") and isinstance(value, list) and len(value) == 2 and all(map(_is_text, value))
         }
 
     @property
@@ -109,27 +129,29 @@ class ModelFolder:
 
     def weight_map(self, component: str) -> Mapping[str, str] | None:
         """Tensor to file, of a component in shards; None of one in a single file. Raises `ModelError`."""
-        for name in _WEIGHTS:  # those of editions such as *.fp16.safetensors are not what is loaded
-            index = self.path / component / f"{name}.index.json"
-            if not os.path.lexists(index):
-                continue
-            shards = read_json(index).get("weight_map")
-            if not isinstance(shards, dict) or not shards:
-                raise _bad(index, "names no shards")
-            for file in set(map(str, shards.values())):
-                if Path(file).name != file or not file.endswith(".safetensors") or len(file) > _LONGEST_NAME:
-                    raise _bad(index, f"names {file!r:.80}, which is no safetensors file beside it")
-            if len(set(shards.values())) > _MOST_SHARDS:
-                raise _bad(index, f"names more than {_MOST_SHARDS} shards")
-            return shards
-        return None
+        single = self.path / component / weights_name(component)
+        index = Path(f"{single}.index.json")
+        # Where both are there, transformers takes the single file and diffusers the index.
+        if not os.path.lexists(index) or (component in FROM_TRANSFORMERS and os.path.lexists(single)):
+            return None
+        shards = read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise _bad(index, "names no shards")
+        named = set(map(str, shards.values()))
+        for file in named:
+            if Path(file).name != file or not file.endswith(".safetensors") or len(file) > _LONGEST_NAME:
+                raise _bad(index, f"names {file!r:.80}, which is no safetensors file beside it")
+        if len(named) > _MOST_SHARDS:
+            raise _bad(index, f"names more than {_MOST_SHARDS} shards")
+        return shards
 
     def weight_files(self, component: str) -> list[Path]:
         """The safetensors files of a component, those its index names included even when they are missing."""
         folder = self.path / component
         if shards := self.weight_map(component):
             return [folder / name for name in sorted(set(shards.values()))]
-        return [folder / name for name in _WEIGHTS if os.path.lexists(folder / name)]
+        single = folder / weights_name(component)
+        return [single] if os.path.lexists(single) else []
 
     @property
     def spatial_factor(self) -> int:
@@ -147,6 +169,15 @@ class ModelFolder:
         if not (isinstance(patch, list) and len(patch) == 3 and all(type(n) is int and 0 < n <= 64 for n in patch)):
             raise _bad(self.path / expert / "config.json", "has no three whole numbers as patch_size", "bad-config")
         return int(self.spatial_factor * patch[1])
+
+
+def weights_name(component: str) -> str:
+    """The file of an unsharded component; editions such as *.fp16.safetensors are not what is loaded."""
+    return f"{'model' if component in FROM_TRANSFORMERS else 'diffusion_pytorch_model'}.safetensors"
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _bad(file: Path, problem: str, code: str = "bad-model-file") -> ModelError:
@@ -207,8 +238,6 @@ def _index_of_components(path: Path) -> dict[str, Any] | None:
     index["_class_name"] = pipeline
     if "transformer_2" in index:
         index["boundary_ratio"] = BOUNDARIES.get(pipeline)
-    if bare.config("vae").get("is_residual") is True:  # the VAE of Wan 2.2, which only the 5B has
-        index["expand_timesteps"] = True
     return index
 
 

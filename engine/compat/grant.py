@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import ModelError
-from engine.library.jsonfile import regular_bytes
+from engine.regular import regular_bytes
 
 PIPELINE = "pipeline"  # what the pipeline's own class is called among the classes that come with a model
 MOST_BYTES = 1 << 20  # of one file of code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from math import prod
@@ -12,6 +13,7 @@ from engine.catalog import Catalog, ModelSpec
 from engine.compat.anatomy import Anatomy
 from engine.compat.folder import EXPERTS, ModelFolder, family_of
 from engine.compat.shapes import expected_shapes
+from engine.errors import ModelError
 from engine.library.item import Item
 
 _CLASSES = {
@@ -107,5 +109,11 @@ def _count(kind: str, settings: tuple[tuple[str, Any], ...]) -> int:
 
 
 def component_parameters(anatomy: Anatomy) -> Mapping[str, int]:
-    """Parameters of each component of a folder, counted in its headers."""
-    return {name: part.parameters for name, part in anatomy.components.items() if part.tensors}
+    """Parameters of each component of a folder, by its headers; of pickles, which are not opened, by its class."""
+    counts = {name: part.parameters for name, part in anatomy.components.items() if part.tensors}
+    for name, part in anatomy.components.items():
+        if part.pickles and name not in counts:
+            with suppress(ModelError):  # told where the configuration is judged
+                shapes = expected_shapes(part.kind, part.config)
+                counts |= {name: sum(map(prod, shapes.values()))} if shapes else {}
+    return counts

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from engine.compat.anatomy import Anatomy
+from engine.compat.classes import has_class
 from engine.compat.finding import Finding, remedy
 from engine.compat.folder import LIBRARIES
-from engine.compat.needs import has_class, unmet
+from engine.compat.needs import unmet
 from engine.compat.registry import Facts, Registry
 from engine.library.item import Item
 

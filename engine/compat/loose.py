@@ -6,17 +6,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.compat.anatomy import PICKLES, Anatomy
+from engine.compat.anatomy import MOST_TENSORS, PICKLES, Anatomy, header
 from engine.compat.finding import Finding, as_finding
 from engine.compat.gguf import read_gguf
 from engine.compat.recognise import Recognised, recognise
 from engine.compat.schema import INDEX
 from engine.errors import ModelError
 from engine.library.jsonfile import read_json
-from engine.library.weights import Shard, bad_weights, read_shard
+from engine.library.weights import Tensor, bad_weights, read_shard
 
 _HEADERS = {".safetensors": read_shard, ".gguf": read_gguf}
 _MOST_FILES = 2000  # a folder of weights has some dozens
+_MOST_SEEN = 5 * MOST_TENSORS
 _DEEPEST = 3
 
 
@@ -42,7 +43,7 @@ def _file(path: Path) -> Anatomy:
 
 def recognise_file(path: Path) -> Recognised:
     """What a file of weights is. Raises `ModelError` (`bad-weights`)."""
-    shard = _header(path)
+    shard = header(path, _HEADERS[path.suffix.lower()])
     gguf = path.suffix.lower() == ".gguf"
     return recognise(shard.tensors, path.name, shard.metadata, "gguf" if gguf else None)
 
@@ -60,19 +61,22 @@ def _folder(path: Path, error: ModelError) -> Anatomy:
     recognised: dict[str, Recognised] = {}
     findings: list[Finding] = []
     pickles = False
+    seen = 0
     for folder, files in _folders_of_weights(path):
         pickles = pickles or any(file.suffix.lower() in PICKLES for file in files)
         readable = [file for file in files if file.suffix.lower() in _HEADERS]
         for group in _groups(readable):
+            if seen > _MOST_SEEN:
+                break
             try:
-                shards = [_header(file) for file in group]
+                tensors, metadata = _read(group)
             except ModelError as bad:
                 findings.append(as_finding(bad))
                 continue
-            tensors = [tensor for shard in shards for tensor in shard.tensors]
+            seen += len(tensors)
             gguf = "gguf" if group[0].suffix.lower() == ".gguf" else None
             shown = group[0].relative_to(path).as_posix() if len(group) == 1 else f"{folder.relative_to(path)}/"
-            recognised[shown] = recognise(tensors, shown, shards[0].metadata, gguf)
+            recognised[shown] = recognise(tensors, shown, metadata, gguf)
     if _is_component(path):
         return Anatomy(path, "component", recognised=recognised, findings=tuple(findings))
     layouts = {_layout(found) for found in recognised.values() if found.wan} or set(map(_layout, recognised.values()))
@@ -82,6 +86,19 @@ def _folder(path: Path, error: ModelError) -> Anatomy:
         layouts = {"original"}
     layout = layouts.pop() if len(layouts) == 1 else ("single-file" if layouts else "pickle" if pickles else "none")
     return Anatomy(path, layout, recognised=recognised, findings=tuple(findings))
+
+
+def _read(group: list[Path]) -> tuple[list[Tensor], dict[str, str] | None]:
+    """The tensors of some files, and the metadata of the first. Raises `ModelError`."""
+    tensors: list[Tensor] = []
+    metadata = None
+    for file in group:
+        shard = header(file, _HEADERS[file.suffix.lower()])
+        metadata = shard.metadata if file == group[0] else metadata
+        tensors += shard.tensors
+        if len(tensors) > MOST_TENSORS:
+            raise bad_weights(file.parent, f"holds more than {MOST_TENSORS} tensors")
+    return tensors, metadata
 
 
 def _groups(files: list[Path]) -> list[list[Path]]:
@@ -109,10 +126,3 @@ def _folders_of_weights(path: Path) -> Iterator[tuple[Path, list[Path]]]:
             yield Path(parent), files
         if seen > _MOST_FILES:
             return
-
-
-def _header(file: Path) -> Shard:
-    try:
-        return _HEADERS[file.suffix.lower()](file)
-    except OSError as error:
-        raise bad_weights(file, "cannot be read", error.strerror or str(error)) from None

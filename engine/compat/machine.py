@@ -34,8 +34,13 @@ class Machine:
     @property
     def card(self) -> Card | None:
         """The card a job takes by itself: that with most free memory; None where torch cannot use one."""
-        usable = self.cards if self.torch_for in ("cuda", "hip") else ()
+        usable = self.cards if self.torch_for == "cuda" else ()
         return max(usable, key=lambda card: card.free_bytes or 0, default=None)
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether jobs run in bf16 here. What ROCm runs on, and it computes in bf16, is known to torch alone."""
+        return self.torch_for == "hip" or bool(self.card and self.card.has_bf16)
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -28,11 +28,11 @@ from engine.library.digest import Digest, git_hash
 from engine.library.fetch import Part, fetch
 from engine.library.hub import Line, Manners, ask_listing, file_url
 from engine.library.item import Item
-from engine.library.jsonfile import regular_bytes
 from engine.library.listing import File, Listing
 from engine.library.locate import matches
 from engine.library.place import serving
 from engine.paths import state_dir
+from engine.regular import regular_bytes
 
 MOST_FILES = 50
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\.py")

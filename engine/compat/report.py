@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from engine.compat.anatomy import Anatomy, Component
 from engine.compat.fallback import Alternative
@@ -127,45 +122,3 @@ def _component(part: Component) -> dict[str, Any]:
         "dtypes": list(part.dtypes),
         "config": {key: part.config[key] for key in _CONFIG_KEYS if key in part.config},
     }
-
-
-# --- what may leave the box -------------------------------------------------------------------------------------------
-
-# In an address all that stands before the host: a password may hold an @, and a name be a token.
-_TOKEN = re.compile(
-    r"(?<![A-Za-z0-9])(?:hf_|api_org_)[A-Za-z0-9]{8,}"  # also behind an underscore, as in a file's name
-    r"|(?i:bearer)\s+[\w.~+/-]{8,}=*"
-    r"|(?:(?<=://)|(?<=https:/)|(?<=http:/))[^/\s\"'<>]+(?=@)"
-)
-_OTHER_HOME = re.compile(r"(?<![\w.~])(/home|/Users)/[^/\s:;,\"'()\[\]]+")
-
-
-def redacted(value: Any, secrets: Sequence[str] = ()) -> Any:
-    """The same value without tokens, with the user's home written `~` and those of others without their names.
-
-    A report is made to be passed on. `secrets` are taken out wherever they stand.
-    """
-    if isinstance(value, Mapping):
-        return {redacted(key, secrets): redacted(item, secrets) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [redacted(item, secrets) for item in value]
-    if isinstance(value, Path):
-        value = str(value)
-    if not isinstance(value, str):
-        return value
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        value = value.replace(secret, "[token]")
-    value = _TOKEN.sub("[token]", value)
-    for home in _homes():
-        value = re.sub(rf"{re.escape(home)}(?!\w|[.-]\w)", "~", value)
-    return _OTHER_HOME.sub(r"\1/[user]", value)
-
-
-def _homes() -> tuple[str, ...]:
-    """The home folder under the names it may have in a message, the longest first; not one as short as `/`."""
-    named = [os.path.expanduser("~").rstrip("/")]
-    with suppress(KeyError):  # a container's user without a name
-        named.append(pwd.getpwuid(os.getuid()).pw_dir.rstrip("/"))
-    homes = {form for home in named for form in (home, os.path.realpath(home) if home else "")}
-    homes |= {quote(home) for home in homes}  # as in a file: URL
-    return tuple(sorted((home for home in homes if len(home) > 1), key=len, reverse=True))

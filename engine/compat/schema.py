@@ -46,14 +46,14 @@ def _problem(key: str, value: Any) -> str | None:
         case "expand_timesteps":
             right = value is None or isinstance(value, bool)
             return None if right else f"expand_timesteps is {shown}, where true or false is due"
-    if key not in _COMPONENTS:  # a setting of the pipeline, or a component of another kind of model
+    if key not in COMPONENTS:  # a setting of the pipeline, or a component of another kind of model
         return None
     pair = isinstance(value, list) and len(value) == 2
     right = value is None or (pair and (value == [None, None] or all(map(_is_name, value))))
     return None if right else f"{key} is {shown}, where [library, class] or [null, null] is due"
 
 
-_COMPONENTS = (
+COMPONENTS = (
     "transformer",
     "transformer_2",
     "vae",

@@ -19,10 +19,11 @@ from typing import Any
 from engine.control import Control
 from engine.errors import RunError
 from engine.library.item import Item
-from engine.library.jsonfile import plain_json, regular_bytes
+from engine.library.jsonfile import plain_json
 from engine.library.listing import is_commit
 from engine.library.locks import wait_for_lock
 from engine.paths import state_dir, write_atomic
+from engine.regular import regular_bytes
 
 STORE = "trust.json"
 _MOST_STORE = 4 << 20

@@ -25,10 +25,10 @@ from engine.control import Control
 from engine.errors import RunError
 from engine.library.digest import Digests
 from engine.library.item import Item
-from engine.library.jsonfile import regular_bytes
 from engine.library.locate import look
 from engine.library.store import counted_at
 from engine.paths import state_dir
+from engine.regular import regular_bytes
 
 _AUTO = ("AutoModel", "AutoTokenizer", "AutoImageProcessor", "AutoProcessor", "AutoFeatureExtractor")
 

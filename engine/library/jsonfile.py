@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelError
+from engine.regular import regular_bytes
 
 # The largest there is, the index of the shards of a 17 B model, has 150 kB. Parsed, JSON takes up to 30 times its size.
 _MOST_BYTES = 2 << 20
 
 
 def read_json(file: Path, most: int = _MOST_BYTES) -> dict[str, Any]:
-    """A JSON object from a model folder, of at most `most` bytes. Raises `ModelError` when it is not one."""
+    """A JSON object from a model folder, of at most `most` bytes. Raises `ModelError` when it is not one.
+
+    NaN and infinity are let through: diffusers itself writes `-Infinity` into the configuration of a scheduler.
+    """
     try:
-        value = plain_json(regular_bytes(file, most).decode("utf-8"))
+        value = plain_json(regular_bytes(file, most).decode("utf-8"), endless=True)
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             "bad-model-file",
             f"{file} cannot be read as JSON.",
-            cause=(error.strerror if isinstance(error, OSError) and error.strerror else f"{error}")[:300],
+            cause=what_failed(error),
             suggestions=["Download the model again, or restore this file."],
         ) from None
     if not isinstance(value, dict):
@@ -31,20 +33,17 @@ def read_json(file: Path, most: int = _MOST_BYTES) -> dict[str, Any]:
     return value
 
 
-def regular_bytes(file: Path, most: int) -> bytes:
-    """All of a regular file. Raises `OSError`, and `ValueError` when it is no such file or longer than `most`."""
-    # A pipe would keep an open waiting for ever.
-    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        info = os.fstat(stream.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            raise ValueError("it is not a regular file")
-        if info.st_size > most:
-            raise ValueError(f"it has {info.st_size} bytes, and such a file has at most {most}")
-        return stream.read(most)
+def what_failed(error: Exception) -> str:
+    """Why something could not be read, in a few words."""
+    if isinstance(error, RecursionError):
+        return "It is nested too deeply."
+    return (error.strerror if isinstance(error, OSError) and error.strerror else f"{error}")[:300]
 
 
-def plain_json(text: str) -> Any:
-    """JSON as its standard has it: no name twice, no NaN, no number beyond a float. Raises `ValueError`."""
+def plain_json(text: str, *, endless: bool = False) -> Any:
+    """JSON as its standard has it: no name twice and, unless `endless`, no NaN or infinity. Raises `ValueError`."""
+    if endless:
+        return json.loads(text, object_pairs_hook=_once)
     return json.loads(text, object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import ModelError
-from engine.library.jsonfile import plain_json
+from engine.library.jsonfile import plain_json, what_failed
+from engine.regular import open_regular
 
 # Bytes of an element, by the format's names of dtypes.
 WIDTH = {
@@ -52,23 +51,21 @@ class Shard:
 def read_shard(file: Path, shown: Path | None = None) -> Shard:
     """Read the header of a file, which messages name as `shown`. Raises `ModelError` (`bad-weights`), `OSError`."""
     shown = shown or file
-    # A pipe would keep an open waiting for ever.
-    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        info = os.fstat(stream.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            raise bad_weights(shown, "is not a regular file")
-        size = info.st_size
-        first = stream.read(8)
-        length = int.from_bytes(first, "little")
-        if not 2 <= length <= min(size - 8, _HEADER_BYTES):
-            raise bad_weights(shown, "has a header of impossible length", _instead(first))
-        raw = stream.read(length)
+    try:
+        with open_regular(file) as (stream, size):
+            first = stream.read(8)
+            length = int.from_bytes(first, "little")
+            if not 2 <= length <= min(size - 8, _HEADER_BYTES):
+                raise bad_weights(shown, _no_header(first, length, size), _instead(first))
+            raw = stream.read(length)
+    except ValueError:
+        raise bad_weights(shown, "is not a regular file") from None
     try:
         table = plain_json(raw.decode())
         if b"\\u" in raw:  # names that are no Unicode could not be written again
             json.dumps(table, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise bad_weights(shown, "has no readable header", f"{error}"[:200]) from None
+        raise bad_weights(shown, "has no readable header", what_failed(error)) from None
     metadata = table.pop("__metadata__", None) if isinstance(table, dict) else None
     if not isinstance(table, dict) or not isinstance(metadata, dict | None):
         raise bad_weights(shown, "has a header that is no table of tensors")
@@ -93,6 +90,14 @@ _OTHERS = (
     (b"PK\x03\x04", "It is a pickle of torch under another name."),
     (b"GGUF", "It is a GGUF file under another name."),
 )
+
+
+def _no_header(first: bytes, length: int, size: int) -> str:
+    if size == 0:
+        return "is empty"
+    if 2 <= length <= _HEADER_BYTES and not _instead(first):
+        return f"is cut short: it has {size} bytes, and its header alone {8 + length}"
+    return "has a header of impossible length"
 
 
 def _instead(first: bytes) -> str | None:

@@ -20,7 +20,7 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 from torch import nn
 
-from engine.compat.folder import FROM_TRANSFORMERS, HALF_ON_GPU, LIBRARIES, LOADABLE, WEIGHTLESS, ModelFolder
+from engine.compat.folder import FROM_TRANSFORMERS, HALF_ON_GPU, LIBRARIES, LOADABLE, UNREAD, WEIGHTLESS, ModelFolder
 from engine.control import Control
 from engine.errors import ModelError
 from engine.pipelines.trusted import trusted_class
@@ -144,6 +144,7 @@ class Components:
             raise self._bad(name, error) from error
         # What a file lacks would be filled with random numbers, and the video be wrong without a word.
         lacking = [*info["missing_keys"], *map(str, info["mismatched_keys"])]
+        lacking = [name for name in lacking if name not in UNREAD]
         if lacking:
             raise self._bad(name, f"{len(lacking)} tensors are missing or misshapen, among them {lacking[0]}")
         ready: nn.Module = module.eval().requires_grad_(False).to(self.placement.device)

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 from engine.catalog import Catalog, ModelSpec
 from engine.compat.anatomy import Anatomy, read_anatomy
-from engine.compat.examine import download, examine, judge_copy
+from engine.compat.copy import judge_copy
+from engine.compat.examine import examine
 from engine.compat.fallback import alternatives, usable_components
-from engine.compat.finding import Finding, Remedy, as_finding, verdict
+from engine.compat.finding import Finding, as_finding, remedy, verdict
 from engine.compat.fit import judge_disk, judge_hardware, need_here
+from engine.compat.foreign import judge_foreign
 from engine.compat.identify import alike, component_parameters, folder_item, parameters, wan_version
 from engine.compat.libraries import facts_of, judge_libraries
 from engine.compat.machine import Machine, this_machine
 from engine.compat.registry import Facts, load_registry
 from engine.compat.report import Report
-from engine.compat.schema import INDEX
 from engine.errors import JobError, ModelError
 from engine.library.digest import Digests
 from engine.library.item import Item
-from engine.library.jsonfile import read_json
 from engine.library.locate import OnDisk, look
 from engine.pipelines.families import Recipe, recipe
 
@@ -62,7 +60,7 @@ def check(about: Subject, catalog: Catalog) -> Report:
     item, anatomy = _identify(path, catalog)
     if item:
         return _check_item(about.name, item, anatomy, catalog, machine)
-    findings = (*anatomy.findings, *_foreign(anatomy, catalog))
+    findings = (*anatomy.findings, *judge_foreign(anatomy, able(catalog)))
     families = {family for found in anatomy.recognised.values() for family in found.families}
     family = families.pop() if len(families) == 1 else None
     tasks = _tasks_of(family, catalog)
@@ -90,8 +88,9 @@ def _check_item(name: str, item: Item, anatomy: Anatomy | None, catalog: Catalog
     spec, disk = item.spec, look(item, Digests())
     recipes = runnable(spec)
     findings = list(_judge_support(item, recipes))
+    waits = any(finding.severity == "error" for finding in findings)  # for a later version: nothing helps today
     is_folder = spec.path is not None
-    findings += [] if spec.builtin or is_folder else judge_copy(item, disk)
+    findings += [] if spec.builtin or is_folder or waits else judge_copy(item, disk)
     path = spec.path if is_folder else disk.path
     if spec.path and not os.path.lexists(spec.path):
         message = f"{item.id} is not at {spec.path}."
@@ -107,9 +106,9 @@ def _check_item(name: str, item: Item, anatomy: Anatomy | None, catalog: Catalog
     registry = load_registry()
     findings += [Finding("note", "registry-left-out", problem) for problem in registry.problems]
     facts = facts_of(item, anatomy, registry)
-    findings += judge_libraries(item, facts, anatomy)
+    findings += [] if waits else judge_libraries(item, facts, anatomy)
     counts = (component_parameters(anatomy) if anatomy else None) or parameters(spec)
-    findings += judge_hardware(counts, machine)
+    findings += [] if waits else judge_hardware(counts, machine)
     if any(finding.code == "model-absent" for finding in findings) and item.expected_bytes:
         findings += judge_disk(max(0, item.expected_bytes - disk.present_bytes), machine)
     report = Report(
@@ -161,7 +160,7 @@ def _judge_support(item: Item, recipes: dict[str, Recipe]) -> Iterator[Finding]:
     spec, variant = item.spec, item.variant
     if variant and not variant.runnable:
         message = f"This version of wan-tui does not run the variant {variant.name} of {spec.id} yet."
-        yield Finding("error", "not-yet", message, suggestions=(f"Use {spec.id}.",))
+        yield Finding("error", "not-yet", message, remedies=(remedy("use-model", "check", spec.id),))
     elif not recipes:
         message = f"This version of wan-tui does not run {spec.family} models yet."
         yield Finding("error", "not-yet", message)
@@ -200,119 +199,22 @@ def runnable(spec: ModelSpec) -> dict[str, Recipe]:
 
 
 def _candidates(catalog: Catalog) -> Iterator[tuple[ModelSpec, bool]]:
+    """Models to take instead, and whether each is here, whole and without an error."""
     digests = Digests()
-    for spec in catalog.models:
-        if runnable(spec):
-            yield spec, look(Item(spec), digests).whole
+    for spec in able(catalog):
+        item, copy = Item(spec), look(Item(spec), digests)
+        if copy.whole and copy.path and not spec.builtin:
+            base = next(iter(runnable(spec).values())).components
+            if verdict(examine(item, read_anatomy(copy.path), base)) != "cannot-run":
+                yield spec, True
+        elif spec.repo:
+            yield spec, False
+
+
+def able(catalog: Catalog) -> tuple[ModelSpec, ...]:
+    """The models of the catalog that this version runs."""
+    return tuple(spec for spec in catalog.models if runnable(spec))
 
 
 def _tasks_of(family: str | None, catalog: Catalog) -> tuple[str, ...]:
     return next((spec.tasks for spec in catalog.models if spec.family == family), ())
-
-
-# --- what is no Wan pipeline in diffusers layout ----------------------------------------------------------------------
-
-MODULAR_INDEX = "modular_model_index.json"
-_MOST_ENTRIES = 2000  # of a folder, looked through for models below it
-_LAYOUT = "Name a folder in diffusers layout."
-_INSTEAD = "Use the model's repository in diffusers layout; `wan-tui models list` names them."
-
-
-def _foreign(anatomy: Anatomy, catalog: Catalog) -> Iterator[Finding]:
-    """What lies there instead, and which model of the catalog to use in its stead."""
-    if verdict(anatomy.findings) == "cannot-run":
-        return
-    found = list(anatomy.recognised.values())
-    names = "; ".join(sorted({one.name for one in found}))[:300]
-    wan = [one for one in found if one.wan]
-    path = anatomy.path
-    if anatomy.layout != "component" and (other := _not_here(path)):
-        yield other
-        return
-    match anatomy.layout:
-        case "component":
-            message = f"{path} is one component of a pipeline ({names or 'no weights'})."
-            yield Finding("error", "one-component", message, suggestions=(f"Name the folder above: {path.parent}.",))
-        case "pickle":
-            yield Finding(
-                "error",
-                "pickled-weights",
-                f"{path} holds pickled weights, which are not opened: reading one can run any code.",
-                suggestions=("Use safetensors weights of the same model.",),
-            )
-        case "none":
-            message = f"{path} holds no model: no model_index.json and no weights."
-            instead = f"Name the folder it lies in: {path.parent}." if path.name == INDEX else _LAYOUT
-            yield Finding("error", "not-a-pipeline", message, _unreadable(path), (instead,))
-        case "lora" if wan:
-            message = f"{path} is a {names}: it is added to a model, and is none by itself."
-            yield Finding("error", "is-a-lora", message, suggestions=("This version does not apply LoRAs yet.",))
-        case "gguf" | "single-file" | "original" if wan:
-            code = {"gguf": "gguf-file", "original": "original-layout"}.get(anatomy.layout, "single-file")
-            yield Finding(
-                "error",
-                code,
-                f"{path} holds {names}, which is not a pipeline in diffusers layout: this version runs those alone.",
-                "Weights by themselves lack the configuration, text encoder and VAE a run needs."
-                if code != "original-layout"
-                else "It is the authors' own layout.",
-                (_INSTEAD,),
-                tuple(_same_models(found, catalog)),
-            )
-        case _:
-            yield Finding(
-                "error",
-                "not-wan",
-                f"{path} is no Wan model: {names or 'unknown weights'}.",
-                suggestions=("Use a model of Wan 2.1 or 2.2.",),
-            )
-
-
-def _not_here(path: Path) -> Finding | None:
-    """A folder whose model is of a kind this version does not load, or lies in a folder below."""
-    modular = path / MODULAR_INDEX
-    if os.path.isfile(modular):
-        try:
-            kind = str(read_json(modular).get("_class_name"))
-        except ModelError as error:
-            return as_finding(error)
-        code, what = ("not-yet", "does not run") if kind.startswith("Wan") else ("not-wan", "is for Wan, and not for")
-        message = f"{path} holds the modular pipeline {kind:.80}: this version of wan-tui {what} such models."
-        return Finding("error", code, message, suggestions=(_INSTEAD,))
-    below = _models_below(path)
-    if below:
-        folders = ", ".join(str(folder) for folder in below[:3])
-        message = f"{path} is no model itself; there are models in folders below it: {folders}."
-        return Finding("error", "not-a-pipeline", message, suggestions=(f"Name the folder: {below[0]}.",))
-    return None
-
-
-def _models_below(path: Path) -> list[Path]:
-    try:
-        with os.scandir(path) as entries:
-            names = sorted(entry.name for entry in islice(entries, _MOST_ENTRIES))
-    except OSError:
-        return []
-    return [path / name for name in names if os.path.isfile(path / name / INDEX)]
-
-
-def _unreadable(path: Path) -> str | None:
-    """Why there may be nothing to see."""
-    try:
-        if stat.S_ISDIR(os.stat(path).st_mode):
-            os.scandir(path).close()
-        elif not stat.S_ISREG(os.stat(path).st_mode):
-            return "It is neither a folder nor a regular file."
-    except OSError as error:
-        return f"It cannot be read: {error.strerror}."
-    return None
-
-
-def _same_models(found: Iterable[object], catalog: Catalog) -> Iterator[Remedy]:
-    for one in found:
-        families, versions = getattr(one, "families", ()), getattr(one, "versions", ())
-        size = getattr(one, "size", None)
-        for spec in catalog.models:
-            if spec.family in families and spec.version[:3] in versions and (size or "") in spec.id and runnable(spec):
-                yield download(Item(spec))
-                return

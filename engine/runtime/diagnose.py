@@ -14,7 +14,8 @@ from typing import Any
 
 from engine.catalog import Catalog
 from engine.compat.finding import Finding
-from engine.compat.report import Report, redacted
+from engine.compat.redact import redacted
+from engine.compat.report import Report
 from engine.control import Control
 from engine.errors import Cancelled, FitError, JobError, ModelError
 from engine.events import Bus

@@ -6,6 +6,7 @@ name.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Iterable
@@ -14,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.catalog import Catalog, ModelSpec
-from engine.compat.examine import open_checked
+from engine.compat.anatomy import read_anatomy
+from engine.compat.copy import judge_copy
+from engine.compat.examine import admit, folder_in
+from engine.compat.finding import refuse
 from engine.compat.folder import ModelFolder, open_folder
 from engine.compat.identify import folder_item
 from engine.compat.schema import INDEX
@@ -67,15 +71,15 @@ def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) 
     # The built-in one is looked at, and mended, when it runs.
     disk = OnDisk("absent") if spec.builtin else look(item, Digests())
     if disk.state == "corrupt":
-        raise _corrupt(item, disk)
+        refuse(judge_copy(item, disk))
     folder = _folder(spec, disk)
     complete = _complete(job, item, folder, file, output)
     _check_text(complete, file)
     how = recipe(spec.family, job.task)
     if folder:
-        open_checked(item, folder.path, how.components)
+        admit(item, folder.path, how.components)
     elif not spec.builtin:
-        raise _absent(item, disk)
+        refuse(replace(finding, severity="error") for finding in judge_copy(item, disk))
     return Checked(complete, file, item, folder.path if folder else None, disk.revision, how, reasons)
 
 
@@ -93,7 +97,8 @@ def _model(job: Job, file: Path, catalog: Catalog) -> tuple[Item, tuple[str, ...
                 f"model = {job.model!r} names a repository, where an id or a folder is due.",
                 suggestions=[f'Use model = "{same[0].id}".'],
             )
-        return folder_item(open_folder(Path(os.path.realpath(as_path))), catalog), ()
+        anatomy = read_anatomy(Path(os.path.realpath(as_path)))
+        return folder_item(folder_in(anatomy), catalog), ()
     spec, variant = catalog.find(job.model)
     if variant is not None and not variant.runnable:
         raise ModelError(
@@ -178,30 +183,6 @@ def _folder(spec: ModelSpec, disk: OnDisk) -> ModelFolder | None:
     if path is None or not (path.is_dir() if spec.path else (path / INDEX).is_file()):
         return None
     return open_folder(path)
-
-
-def _absent(item: Item, disk: OnDisk) -> ModelError:
-    spec = item.spec
-    if not spec.repo:
-        return ModelError("model-absent", f"{item.id} is not at {spec.path}.", suggestions=["Check its path."])
-    message = f"{item.id} is {'only in part' if disk.state == 'partial' else 'not'} on this box."
-    return ModelError("model-absent", message, suggestions=[_download(item)], actions=["download"])
-
-
-def _corrupt(item: Item, disk: OnDisk) -> ModelError:
-    bad = [file.info.path for file in disk.files if file.state == "corrupt"]
-    return ModelError(
-        "model-corrupt",
-        f"{item.id} has damaged files: {', '.join(bad[:5])}{' …' if bad[5:] else ''}.",
-        cause="Their size or SHA-256 is not the one the repository lists.",
-        suggestions=[f"Fetch them again: wan-tui models verify {item.id} --repair"],
-        actions=["repair"],
-    )
-
-
-def _download(item: Item) -> str:
-    count = item.expected_bytes
-    return f"Download it{f' ({count / 1e9:.0f} GB)' if count else ''}: wan-tui models download {item.id}"
 
 
 def _names(specs: Iterable[ModelSpec]) -> str:
@@ -306,7 +287,9 @@ def _guidance_2(job: Job, spec: ModelSpec, folder: ModelFolder | None, guidance:
 def _saved_shift(folder: ModelFolder | None) -> float | None:
     config = folder.config("scheduler") if folder else {}
     value = config.get("flow_shift", config.get("shift"))
-    return float(value) if isinstance(value, int | float) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def _output(job: Job, file: Path, folder: Path | None) -> Output:

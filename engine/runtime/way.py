@@ -13,9 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.compat.anatomy import read_anatomy
-from engine.compat.examine import cleared, examine
-from engine.compat.finding import refuse
+from engine.compat.examine import admit
 from engine.compat.folder import ModelFolder
 from engine.control import Control
 from engine.errors import RunError, WanError
@@ -86,13 +84,10 @@ def rehearse(asked: Checked, bus: Bus) -> None:
 
 def _checked_folder(asked: Checked, path: Path, voice: Voice) -> ModelFolder:
     """The folder as it is now; what does not stop the run is told."""
-    anatomy = read_anatomy(path)
-    findings = examine(asked.item, anatomy, asked.recipe.components)
-    refuse(findings)
-    for finding in findings:
-        if finding.severity == "warning":
-            voice.warn(finding.code, finding.message)
-    return cleared(asked.item, anatomy)
+    admitted = admit(asked.item, path, asked.recipe.components)
+    for finding in admitted.warnings:
+        voice.warn(finding.code, finding.message)
+    return admitted.folder
 
 
 def _stages(job: Traveller, plan: Plan, voice: Voice) -> Path:

@@ -94,6 +94,13 @@ def same_tensor(kind: str, name: str) -> str | None:
     return name
 
 
+def config_value(kind: str, config: Mapping[str, Any], key: str) -> Any:
+    """A value of a configuration that `expected_shapes` took, else what the class takes in its place."""
+    if kind in _CLIP and "vision_config" in config:
+        config = config["vision_config"]
+    return config.get(key, defaults(kind).get(key))
+
+
 def defaults(kind: str) -> dict[str, Any]:
     """What a class takes for the keys a configuration leaves out, of those that shapes follow from."""
     return {key: default for key, (default, _) in _KINDS[kind].keys.items()}
