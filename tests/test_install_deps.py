@@ -22,7 +22,9 @@ from typing import Any
 import pytest
 
 from engine.compat import needs
-from engine.compat.needs import Need, has_class, install, install_command, read_requirement, unmet
+from engine.compat.classes import has_class
+from engine.compat.install import install, install_command
+from engine.compat.needs import Need, read_requirement, unmet
 from engine.compat.registry import own_file
 from engine.control import Control
 from engine.errors import Cancelled
@@ -275,8 +277,20 @@ def test_versions(monkeypatch: pytest.MonkeyPatch, requirement: str, installed: 
 def test_a_distribution_without_a_version_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wan_scratch_extra-1.0.dist-info").mkdir()
     (tmp_path / "wan_scratch_extra-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\n")
+    (tmp_path / "wan_scratch_left-1.0.dist-info").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert unmet([PACKAGE]) == (Need(PACKAGE, None),)
+    assert unmet([PACKAGE, "wan-scratch-left"]) == (Need(PACKAGE, None), Need("wan-scratch-left", None))
+
+
+def test_an_egg_info_says_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wan_scratch_extra.egg-info").mkdir()
+    said = f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 1.2\n\nVersion: 9 stands in its description.\n"
+    (tmp_path / "wan_scratch_extra.egg-info" / "PKG-INFO").write_text(said)
+    (tmp_path / "wan_scratch_flat-3.4.egg-info").write_text(said.replace(PACKAGE, "wan-scratch-flat"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert (needs.installed_version(PACKAGE), needs.installed_version("wan-scratch-flat")) == ("1.2", "1.2")
+    assert unmet([f"{PACKAGE}>=1.2"]) == ()
+    assert unmet([f"{PACKAGE}>=1.3"]) == (Need(f"{PACKAGE}>=1.3", "1.2"),)
 
 
 def test_names_are_those_of_packages_never_of_files() -> None:
@@ -286,7 +300,7 @@ def test_names_are_those_of_packages_never_of_files() -> None:
 
 def test_uv_installs_where_pip_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = [Need("gguf>=0.10", None)]
-    monkeypatch.setattr(needs, "find_spec", lambda name: None)
+    monkeypatch.setattr("engine.compat.install.find_spec", lambda name: None)
     monkeypatch.setattr(shutil, "which", {"uv": "/opt/uv"}.get)
     assert install_command(missing) == ("/opt/uv", "pip", "install", "--python", sys.executable, "gguf>=0.10")
     monkeypatch.setattr(shutil, "which", lambda name: None)
@@ -334,7 +348,7 @@ def test_classes_are_found_without_an_import(library: str, name: str, has: bool 
 def test_nothing_heavy_is_loaded() -> None:
     code = (
         "import sys\nfrom wan_tui.cli import main\nmain(['install-deps', 'ti2v-5B'])\n"
-        "from engine.compat.needs import has_class\nhas_class('transformers', 'NoSuchClass')\n"
+        "from engine.compat.classes import has_class\nhas_class('transformers', 'NoSuchClass')\n"
         "print([name for name in ('torch', 'diffusers', 'transformers', 'numpy') if name in sys.modules])"
     )
     done: Any = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)

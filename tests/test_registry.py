@@ -15,15 +15,10 @@ import pytest
 import tomli_w
 
 from engine.catalog import load_catalog
-from engine.compat.needs import has_class
-from engine.compat.registry import (
-    OPTIMISATIONS,
-    Facts,
-    kept_file,
-    load_registry,
-    own_file,
-    update_registry,
-)
+from engine.compat.classes import has_class
+from engine.compat.registry import Facts, kept_file, load_registry, own_file
+from engine.compat.registry_rules import OPTIMISATIONS
+from engine.compat.registry_update import update_registry
 from engine.errors import JobError
 from tests.runs import PROGRAM, wan_tui
 

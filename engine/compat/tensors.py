@@ -129,15 +129,16 @@ def judge_vae(folder: ModelFolder, parts: Mapping[str, Component]) -> Iterator[F
     temporal = 2 ** sum(config_value(vae.kind, vae.config, "temperal_downsample"))
     for key, due, usual in (("scale_factor_spatial", spatial, 8), ("scale_factor_temporal", temporal, 4)):
         said = vae.config.get(key, usual)
-        if said != due:
-            yield _bad_vae(folder, f"{key} is {said!r:.40}, and its layers make it {due}")
+        if said != due or type(said) is not int:
+            code = "config-mismatch" if type(said) is int else "bad-config"
+            yield _bad_vae(folder, f"{key} is {said!r:.40}, and its layers make it {due}", code)
             return
 
 
-def _bad_vae(folder: ModelFolder, problem: str) -> Finding:
+def _bad_vae(folder: ModelFolder, problem: str, code: str = "config-mismatch") -> Finding:
     return Finding(
         "error",
-        "config-mismatch",
+        code,
         f"{folder.path / 'vae' / 'config.json'}: {problem}.",
         "It is the configuration of another VAE, or a line of it was left out.",
         ("Restore config.json from the repository of the model.",),

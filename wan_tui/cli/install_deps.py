@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from packaging.utils import canonicalize_name
 from engine.catalog import ModelSpec, Variant, load_catalog
 from engine.compat.folder import open_folder
 from engine.compat.identify import folder_item
-from engine.compat.needs import Need, install, install_command, unmet
+from engine.compat.install import install, install_command
+from engine.compat.needs import Need, unmet
 from engine.compat.registry import Facts, load_registry
 from engine.control import Control
 from engine.errors import Cancelled, Exit, JobError, ModelError, RunError
@@ -41,10 +42,7 @@ def command(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, control: Control) -> int:
     spec, variant = _named(args.model)
     name = f"{spec.id}:{variant.name}" if variant else spec.id
-    registry = load_registry()
-    for problem in registry.problems:
-        print(plain(f"warning: {problem}"), file=sys.stderr)
-    facts = registry.facts(spec, variant)
+    facts = _facts(spec, variant)
     needs = unmet(facts.requires)
     wanted = install_command(needs) if needs else ()
     answer = {
@@ -64,29 +62,49 @@ def _run(args: argparse.Namespace, control: Control) -> int:
         )
     if not args.json:
         print("\n".join(plain(line) for line in (*_lines(needs, facts), f"command  {shlex.join(wanted)}")), flush=True)
+    refused = _refused(args, answer, control)
+    if refused is not None:
+        return refused
+    before = _versions()
+    _install(name, wanted, needs, control)
+    after = _versions()
+    asked = [str(canonicalize_name(Requirement(need.requirement).name)) for need in needs]
+    also = _also(before, after, asked)
+    done = ", ".join(f"{one} {after.get(one)}" for one in asked)
+    _say(args, {**answer, "installed": True, "also": also}, f"installed  {done}: nothing is missing for {name} now.")
+    return Exit.DONE
+
+
+def _facts(spec: ModelSpec, variant: Variant | None) -> Facts:
+    """What is known of the model; what of the files of facts is broken is told and left out."""
+    registry = load_registry()
+    for problem in registry.problems:
+        print(plain(f"warning: {problem}"), file=sys.stderr)
+    return registry.facts(spec, variant)
+
+
+def _refused(args: argparse.Namespace, answer: Mapping[str, Any], control: Control) -> int | None:
+    """The status to end with when nobody agrees to the command; None when it may run."""
     try:
-        if not agreed("Run this command?", control, yes=args.yes, as_json=args.json):
-            print("Nothing was installed.", file=sys.stderr)
-            return Exit.CANCELLED
+        if agreed("Run this command?", control, yes=args.yes, as_json=args.json):
+            return None
     except JobError as error:
         if not args.json:
             raise
         print(json.dumps({**answer, **error.as_dict()}, indent=2))  # readers of either find their keys in one object
         return error.status
-    before = _versions()
-    _install(name, wanted, needs, control)
-    after = _versions()
-    asked = [str(canonicalize_name(Requirement(need.requirement).name)) for need in needs]
-    also = {
-        one: after.get(one) for one in sorted({*before, *after}.difference(asked)) if before.get(one) != after.get(one)
-    }
-    for one, version in also.items():  # what the needs themselves need
-        print(
-            plain(f"also     {one}: {before.get(one) or 'absent'} before, {version or 'absent'} now"), file=sys.stderr
-        )
-    done = ", ".join(f"{one} {after.get(one)}" for one in asked)
-    _say(args, {**answer, "installed": True, "also": also}, f"installed  {done}: nothing is missing for {name} now.")
-    return Exit.DONE
+    print("Nothing was installed.", file=sys.stderr)
+    return Exit.CANCELLED
+
+
+def _also(before: Mapping[str, str], after: Mapping[str, str], asked: Sequence[str]) -> dict[str, str | None]:
+    """What changed besides what was asked for, which is what the needs themselves need; it is told as well."""
+    others = sorted({*before, *after}.difference(asked))
+    also = {one: after.get(one) for one in others if before.get(one) != after.get(one)}
+    for one, version in also.items():
+        was, now = before.get(one) or "absent", version or "absent"
+        print(plain(f"also     {one}: {was} before, {now} now"), file=sys.stderr)
+    return also
 
 
 def _named(reference: str) -> tuple[ModelSpec, Variant | None]:

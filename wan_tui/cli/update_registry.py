@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine.compat.registry import update_registry
+from engine.compat.registry_update import update_registry
 from wan_tui.cli.errors import plain
 
 
