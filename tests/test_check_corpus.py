@@ -200,3 +200,12 @@ def test_a_folder_without_its_index_really_runs(bench: Bench, tmp_path: Path) ->
     done = wan_tui("--run", job_file(tmp_path, folder, frames=5), "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["event"] == "job-finished"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [case.name for case in CASES if case.name.startswith(("sound", "weights: in fp8"))])
+def test_what_is_called_sound_really_runs(bench: Bench, tmp_path: Path, name: str) -> None:
+    case = BY_NAME[name]
+    values: dict[str, Any] = {"inputs": {"image": str(picture(tmp_path))}} if "CLIP" in name else {}
+    done = wan_tui("--run", job_file(tmp_path, case.make(bench), frames=5, **values))
+    assert (done.returncode == 0) == (case.verdict != "cannot-run"), done.stderr

@@ -160,6 +160,12 @@ def test_each_update_keeps_its_provenance(tmp_path: Path) -> None:
     assert len(tomllib.loads(kept_file().read_text(encoding="utf-8"))["provenance"]) == 2
 
 
+def test_an_update_of_a_far_future_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="9999-12-31"):
+        update_registry(update(tmp_path, needing("one"), revised="9999-12-31"))
+    assert not kept_file().exists()
+
+
 @pytest.mark.parametrize("revised", ["2026-11-20", "1999-01-01"])
 def test_an_update_older_than_what_ships_is_refused(tmp_path: Path, revised: str) -> None:
     with pytest.raises(JobError, match="older than what is here") as refused:

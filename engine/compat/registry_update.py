@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from engine.control import Control
 from engine.errors import JobError, RunError
 from engine.library.locks import wait_for_lock
 from engine.paths import data_dir, write_atomic
+
+
+_AHEAD = timedelta(days=366)  # clocks may be wrong
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ def update_registry(file: Path) -> Update:
     if not any(new.tables.values()):
         remedy = f"Give tables such as [models.…]; sections are {', '.join(SECTIONS)}."
         raise Place(new.source.file).bad("holds no facts", remedy)
+    if new.source.revised and new.source.revised > date.today() + _AHEAD:
+        remedy = "Give the day it was revised: one far ahead would keep every later update out."
+        raise Place(new.source.file).bad(f"says it was revised on {new.source.revised}", remedy)
     try:
         folder = os.open(data_dir(), os.O_RDONLY | os.O_CLOEXEC)
         try:
