@@ -206,6 +206,6 @@ def test_a_folder_without_its_index_really_runs(bench: Bench, tmp_path: Path) ->
 @pytest.mark.parametrize("name", [case.name for case in CASES if case.name.startswith(("sound", "weights: in fp8"))])
 def test_what_is_called_sound_really_runs(bench: Bench, tmp_path: Path, name: str) -> None:
     case = BY_NAME[name]
-    values: dict[str, Any] = {"inputs": {"image": str(picture(tmp_path))}} if "CLIP" in name else {}
+    values: dict[str, Any] = {"inputs": {"image": str(picture(tmp_path))}} if "CLIP" in name or "i2v" in name else {}
     done = wan_tui("--run", job_file(tmp_path, case.make(bench), frames=5, **values))
     assert (done.returncode == 0) == (case.verdict != "cannot-run"), done.stderr

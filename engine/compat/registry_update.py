@@ -18,7 +18,6 @@ from engine.errors import JobError, RunError
 from engine.library.locks import wait_for_lock
 from engine.paths import data_dir, write_atomic
 
-
 _AHEAD = timedelta(days=366)  # clocks may be wrong
 
 
