@@ -27,9 +27,14 @@ def _private(folder: str) -> Path:
     return path
 
 
+def state_place() -> Path:
+    """Where the journal and the logs lie; it need not be there yet, and perhaps cannot be."""
+    return Path(platformdirs.user_state_dir(_APP))
+
+
 def state_dir() -> Path:
     """The journal and the logs: what must survive."""
-    return _private(platformdirs.user_state_dir(_APP))
+    return _private(str(state_place()))
 
 
 def cache_dir() -> Path:

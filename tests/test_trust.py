@@ -10,10 +10,12 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,13 @@ from safetensors.torch import load_file
 
 from engine.catalog import load_catalog
 from engine.compat.anatomy import read_anatomy
-from engine.compat.examine import open_checked
+from engine.compat.examine import admit
 from engine.compat.finding import Finding
 from engine.compat.folder import LOADABLE, ModelFolder, open_folder
 from engine.compat.offer import make_offer
-from engine.compat.trust import copies, read_store, remember
+from engine.compat.trust import _write_over, copies, forget, read_store, remember
 from engine.control import Control
-from engine.errors import ModelError, WanError
+from engine.errors import ModelError, RunError, WanError
 from engine.events import Bus, JobFinished
 from engine.jobfile import read_job
 from engine.library.item import Item
@@ -139,7 +141,7 @@ class Place:
         return Item(load_catalog().folder_spec("t2v", self.folder))
 
     def opened(self) -> ModelFolder:
-        return open_checked(self.item, self.folder, BASE)
+        return admit(self.item, self.folder, BASE).folder
 
 
 class _Canary:
@@ -252,7 +254,7 @@ PICKLES: dict[str, tuple[Callable[[Place], Any], str]] = {
     "as-shard": (named("transformer", SHARDS, "canary.bin"), "bad-model-file"),
     "as-shard-above": (named("transformer", SHARDS, "../transformer/canary.bin"), "bad-model-file"),
     "second-index": (also_index, "pickled-weights"),
-    "text-index": (named("text_encoder", "model.safetensors.index.json", "canary.bin"), "bad-model-file"),
+    "text-index": (named("text_encoder", "model.safetensors.index.json", "canary.bin"), "pickled-weights"),
     "as-config": (lambda place: place.pickle("transformer/config.json"), "bad-model-file"),
     "as-tokenizer-config": (lambda place: place.pickle("tokenizer/tokenizer_config.json"), "bad-model-file"),
     "named-by-config": (explicit, "refused-config"),
@@ -369,11 +371,26 @@ CODE: dict[str, tuple[Callable[[Place], Any], str, bool]] = {  # what is done, t
     "package": (config("model_index.json", _class_name=["__init__", "A"]), "remote-code", False),
     "custom-pipeline": (config("model_index.json", custom_pipeline="canary"), "remote-code", False),
     "custom-elsewhere": (config("model_index.json", custom_pipeline="own/er"), "remote-code", False),
-    "installed": (config("model_index.json", vae=["subprocess", "Popen"]), "remote-code", True),
-    "own-tests": (config("model_index.json", scheduler=["tests", "tiny"]), "remote-code", True),
+    "installed": (config("model_index.json", vae=["subprocess", "Popen"]), "no-code", False),
+    "own-tests": (config("model_index.json", scheduler=["tests", "tiny"]), "no-code", False),
+    "forged": (
+        config("vae/config.json", auto_map={"AutoModel\n  (none of it is code)\nTrusted by Wan-AI": "canary.A"}),
+        "remote-code",
+        False,
+    ),
     "no-class": (config("model_index.json", vae=["diffusers", "utils"]), "class-refused", False),
     "kernel": (config("text_encoder/config.json", attn_implementation="own/er"), "refused-config", False),
     "kernel-private": (config("text_encoder/config.json", _attn_implementation="own/er:f"), "refused-config", False),
+    "kernel-internal": (
+        config("text_encoder/config.json", _attn_implementation_internal="own/er"),
+        "refused-config",
+        False,
+    ),
+    "experts-internal": (
+        config("text_encoder/config.json", _experts_implementation_internal="own/er"),
+        "refused-config",
+        False,
+    ),
     "quantised": (
         config("transformer/config.json", quantization_config={"quant_method": "x"}),
         "refused-config",
@@ -538,20 +555,44 @@ def test_a_trusted_pipeline_runs_until_a_byte_of_it_changes(place: Place) -> Non
 @pytest.mark.parametrize("answer", ["y", "n", ""])
 def test_trust_is_asked_for_on_a_terminal(answer: str, place: Place) -> None:
     flat(place)
-    ours, theirs = os.openpty()
-    os.write(ours, f"{answer}\n".encode())
-    process = subprocess.run(
-        [*PROGRAM, "trust", "add", str(place.folder)],
-        env=environment(),
-        stdin=theirs,
-        stderr=theirs,
-        stdout=subprocess.PIPE,
-        timeout=60,
-    )
-    os.close(theirs)
-    assert process.returncode == (0 if answer == "y" else 130)
+    status, _ = asked(place, lambda ours, _: os.write(ours, f"{answer}\n".encode()))
+    assert status == (0 if answer == "y" else 130)
     assert bool(read_store().records) == (answer == "y")
+
+
+def asked(
+    place: Place, then: Callable[[int, subprocess.Popen[bytes]], Any], ahead: bytes = b"", question: bytes = b"[y/N] "
+) -> tuple[int, bytes]:
+    """`trust add` on a terminal: what is done once it asks; its status, and all that stood on the screen."""
+    ours, theirs = os.openpty()
+    os.write(ours, ahead)
+    command = [*PROGRAM, "trust", "add", str(place.folder)]
+    seen = b""
+    with subprocess.Popen(
+        command, env=environment(), stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL
+    ) as process:
+        os.close(theirs)
+        with suppress(OSError):  # the other end is closed
+            while data := os.read(ours, 4096):
+                before, seen = question in seen, seen + data
+                if not before and question in seen:
+                    then(ours, process)
     os.close(ours)
+    return process.returncode, seen
+
+
+def test_what_was_typed_before_the_question_is_no_answer(place: Place) -> None:
+    flat(place)
+    status, _ = asked(place, lambda ours, _: os.write(ours, b"n\n"), ahead=b"y\n")
+    assert status == 130
+    assert not read_store().records
+
+
+def test_a_stop_at_the_question_ends_its_line(place: Place) -> None:
+    flat(place)
+    status, seen = asked(place, lambda _, process: process.send_signal(signal.SIGINT))
+    assert status == 130
+    assert seen.endswith(b"[y/N] \r\n")
 
 
 def test_an_untrusted_pipeline_is_not_the_one_that_draws(place: Place) -> None:
@@ -736,7 +777,9 @@ def test_a_damaged_store_is_put_aside_when_trust_is_given_again(place: Place) ->
     (state_dir() / "trust.json").write_text("{}")
     assert wan_tui("trust", "list").stderr.count("warning:") == 1
     assert wan_tui("trust", "revoke", place.folder).returncode == 3
-    assert wan_tui("trust", "add", place.folder, "--yes").returncode == 0
+    added = wan_tui("trust", "add", place.folder, "--yes")
+    assert added.returncode == 0
+    assert str(state_dir() / "trust.broken") in added.stderr
     assert place.codes() == set()
     assert (state_dir() / "trust.broken").read_text() == "{}"
 
@@ -765,7 +808,7 @@ def test_a_folder_that_is_gone_can_be_revoked(place: Place) -> None:
 
 def test_a_model_without_risks_has_nothing_to_trust(place: Place) -> None:
     told = wan_tui("trust", "add", place.folder, "--yes")
-    assert told.returncode == 3
+    assert told.returncode == 2
     assert "nothing to trust" in told.stderr
     assert wan_tui("trust", "add", "no-such-model", "--yes").returncode == 2
     assert wan_tui("trust", "revoke", place.folder).returncode == 3
@@ -791,6 +834,230 @@ def test_plain_names_in_small_numbers_and_sizes_alone_are_trusted(place: Place) 
     with pytest.raises(ModelError) as refused:
         place.offer()
     assert refused.value.code == "too-much-code"
+
+
+# --- no state folder, a full disk -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["file", "read-only"])
+def nowhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder that cannot be made."""
+    state = tmp_path / "no-state"
+    if request.param == "file":
+        state.write_text("")
+    else:
+        state = Path("/proc/no-state")  # where even root makes no folder
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    return state
+
+
+def test_without_a_state_folder_nothing_is_trusted(nowhere: Path, place: Place) -> None:
+    flat(place)
+    assert read_store().records == {}
+    assert place.codes() == {"remote-code"}
+    told = wan_tui("trust", "list")
+    assert (told.returncode, told.stdout, told.stderr) == (0, "No model is trusted.\n", "")
+    assert json.loads(wan_tui("check", place.folder, "--json").stdout)["verdict"] == "cannot-run"
+    assert wan_tui("--run", job_file(place.folder.parent, place.folder)).returncode == 3
+    assert wan_tui("trust", "revoke", place.folder).returncode == 3
+    told = wan_tui("trust", "add", place.folder, "--yes", "--json")
+    error = json.loads(told.stdout)
+    assert (told.returncode, error["code"]) == (1, "trust-not-kept")
+    assert str(nowhere) in error["message"]
+    assert error["cause"]
+    assert error["suggestions"]
+
+
+def test_reading_what_is_trusted_makes_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "later"))
+    assert not read_store().records
+    assert forget("mine@1.0") is None
+    assert not (tmp_path / "later").exists()
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A small disk of its own for the state folder."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
+    if mount.returncode:
+        pytest.skip("cannot mount here")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> None:
+    with (disk / "filler").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 1024):
+            pass
+
+
+def test_trust_is_taken_back_on_a_full_disk(disk: Path, place: Place) -> None:
+    flat(place)
+    other = Place(place.folder.with_name("other"), place.dead)
+    shutil.copytree(place.folder, other.folder)
+    (other.folder / "level.py").write_text("LEVEL = 7\n")
+    place.trust()
+    other.trust()
+    fill(disk)
+    told = wan_tui("trust", "revoke", place.folder)
+    assert told.returncode == 0, told.stderr
+    assert list(read_store().records) == [str(other.folder)]
+    assert other.codes() == set()
+    assert [copy.name for copy in copies().iterdir()] == [read_store().records[str(other.folder)].name]
+
+
+def test_trust_that_cannot_be_taken_back_is_not_said_to_be(place: Place) -> None:
+    flat(place)
+    place.trust()
+    flip(place.folder / "level.py")
+    (state_dir() / "trust.json.lock").unlink()
+    (state_dir() / "trust.json.lock").mkdir()
+    found = next(one for one in place.findings() if one.code == "trust-changed")
+    assert "has been revoked" not in found.message
+    assert "could not be taken back" in found.message
+    assert "nothing of it runs" in found.message
+    told = wan_tui("trust", "revoke", place.folder, "--json")
+    assert (told.returncode, json.loads(told.stdout)["code"]) == (1, "trust-not-kept")
+    with pytest.raises(ModelError):
+        place.opened()
+
+
+CUT = """
+import os, sys
+from pathlib import Path
+from engine.compat.trust import _write_over
+left = int(sys.argv[2])
+def cut(file):
+    global left
+    left -= 1
+    if left < 0:
+        os._exit(9)
+os.fsync = cut
+_write_over(Path(sys.argv[1]), b'{"models": {}}')
+"""
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_store_that_is_written_over_in_part_is_none(steps: int, tmp_path: Path) -> None:
+    """Whatever a crash leaves is no JSON, and so trusts nobody."""
+    file = tmp_path / "store"
+    file.write_bytes(b'{"models": {"a": 1}}')
+    died = subprocess.run([sys.executable, "-c", CUT, str(file), str(steps)], env=environment())
+    assert died.returncode == 9
+    with pytest.raises(ValueError, match="Expecting value"):
+        json.loads(file.read_bytes())
+    _write_over(file, b'{"models": {}}')
+    assert file.read_bytes() == b'{"models": {}}'
+
+
+def test_trust_that_fails_leaves_no_copy(disk: Path, place: Place) -> None:
+    flat(place)
+    state_dir()
+    (state_dir() / "trust.json.lock").touch()
+    fill(disk)
+    with pytest.raises(RunError) as refused:
+        place.trust()
+    assert refused.value.code == "trust-not-kept"
+    assert not copies().exists()
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+def test_names_of_strangers_forge_no_line(place: Place) -> None:
+    instead("transformer/diffusion_pytorch_model.bin")(place)
+    place.pickle("transformer/x\nTrusted by Wan-AI\u2028Trusted too.bin")
+    for told in (wan_tui("trust", "add", place.folder, "--yes"), wan_tui("trust", "list")):
+        assert told.returncode == 0
+        lines = (told.stdout + told.stderr).splitlines()
+        assert not [line for line in lines if line.startswith("Trusted")]
+        assert any("x\\x0aTrusted by Wan-AI" in line for line in lines)
+
+
+def run_in_bash(command: str) -> subprocess.CompletedProcess[str]:
+    """A remedy as a user would paste it."""
+    program = f'wan-tui() {{ "{sys.executable}" -m wan_tui "$@"; }}\n{command}'
+    return subprocess.run(["bash", "-c", program], env=environment(), capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "name", ["my model's $HOME", "two\nlines 'of' \\n", os.fsdecode(b"b\xff\xe9 c"), "ünï \u202e x"]
+)
+def test_remedies_work_as_they_are_printed(name: str, place: Place) -> None:
+    flat(place)
+    folder = place.folder.with_name(name)
+    place.folder.rename(folder)
+    place = Place(folder, place.dead)
+    told = json.loads(wan_tui("check", folder, "--json").stdout)
+    command = next(one["remedies"][0]["command"] for one in told["findings"] if one["code"] == "remote-code")
+    assert "\n" not in command
+    assert run_in_bash(f"{command} --yes").returncode == 0
+    assert list(read_store().records) == [str(folder)]
+    warning = next(one for one in place.findings() if one.code == "trusted")
+    assert run_in_bash(warning.suggestions[0].partition(": ")[2]).returncode == 0
+    assert not read_store().records
+    with pytest.raises(ModelError) as refused:
+        assemble(components(open_folder(folder)), "WanPipeline")
+    assert refused.value.suggestions == (command,)
+
+
+def test_code_that_is_missing_is_said_to_be_and_not_offered(place: Place) -> None:
+    place.change("model_index.json", vae=["os", "system"])
+    found = [one for one in place.findings() if one.severity == "error"]
+    assert [(one.code, one.remedies, one.component) for one in found] == [("no-code", (), "vae")]
+    assert "vae/os.py or os.py" in found[0].message
+    assert "trust add" not in wan_tui("check", place.folder).stdout
+
+
+def test_a_store_that_others_may_write_is_cured_as_it_says(place: Place) -> None:
+    flat(place)
+    place.trust()
+    (state_dir() / "trust.json").chmod(0o666)
+    cure = f"chmod go-w {state_dir() / 'trust.json'}"
+    found = next(one for one in place.findings() if one.code == "trust-unreadable")
+    assert found.suggestions[0].endswith(cure)
+    for told in (wan_tui("trust", "list"), wan_tui("trust", "revoke", place.folder)):
+        assert cure in told.stderr
+    assert run_in_bash(cure).returncode == 0
+    assert place.codes() == set()
+
+
+@pytest.mark.parametrize("way", [["check"], ["--dry-run", "--run"]])
+def test_a_copy_that_was_tampered_with_is_seen_before_anything_runs(way: list[str], place: Place) -> None:
+    flat(place)
+    place.trust()
+    job = job_file(place.folder.parent, place.folder)
+    next(copies().rglob("level.py")).write_text(place.code)
+    told = wan_tui(*way, job if "--run" in way else place.folder)
+    assert told.returncode == 3
+    assert "private copy of level.py" in told.stdout + told.stderr
+    assert run_in_bash(f"wan-tui trust add {place.folder} --yes").returncode == 0
+    assert place.codes() == set()
+    assert not place.dead.exists()
+
+
+def test_only_an_index_a_library_follows_counts(place: Place) -> None:
+    """However many others there are: none of them is opened."""
+    for name in ("a.safetensors.index.json", "diffusion_pytorch_model.fp16.safetensors.index.json"):
+        named("transformer", name, "canary.bin")(place)
+    (place.folder / "transformer" / "diffusion_pytorch_model.bin.index.json").write_text("no JSON")
+    assert place.codes() == set()
+
+
+def test_a_pipeline_of_its_own_that_fails_is_named(place: Place) -> None:
+    flat(place)
+    text = OWN.replace("made.frames = made.frames * 0", "made.frames = None * 0")
+    (place.folder / "flat.py").write_text(text)
+    place.trust()
+    ran = wan_tui("--run", job_file(place.folder.parent, place.folder), "--json")
+    failed = events(ran.stdout)[-1]
+    assert (ran.returncode, failed["code"]) == (3, "bad-code")
+    assert f"The code that came with {place.folder} does not work: Flat fails in flat.py, line " in failed["message"]
+    assert "NoneType" in failed["cause"]
+    assert "bug" not in " ".join(failed["suggestions"])
 
 
 # --- from a repository ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +25,17 @@ class Remedy:
 
 def remedy(action: str, *words: str) -> Remedy:
     """What `wan-tui` does with these arguments: names of folders may hold anything."""
-    return Remedy(action, f"wan-tui {shlex.join(words)}")
+    return Remedy(action, " ".join(["wan-tui", *map(_quoted, words)]))
+
+
+def _quoted(word: str) -> str:
+    """A word for a shell. A line break, or a byte that is no text, bash takes as a byte in $'…'."""
+    if word.isprintable():
+        return shlex.quote(word)
+    shown = (
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in "\\'" else f"\\x{byte:02x}" for byte in os.fsencode(word)
+    )
+    return f"$'{''.join(shown)}'"
 
 
 @dataclass(frozen=True)

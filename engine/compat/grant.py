@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.compat.finding import remedy
 from engine.errors import ModelError
 from engine.regular import regular_bytes
 
@@ -37,7 +38,7 @@ class Grant:
                 "trust-changed",
                 f"The copy of {path} that was trusted for {self.model} is gone or has changed: it is not run.",
                 cause=f"It lies in {self.copy}.",
-                suggestions=["Revoke the trust and give it again: wan-tui trust revoke, wan-tui trust add."],
+                suggestions=["To look at it and trust it again:", remedy("trust", "trust", "add", self.model).command],
                 actions=["trust"],
             )
         return text

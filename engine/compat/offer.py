@@ -10,19 +10,20 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.compat.anatomy import Anatomy
-from engine.compat.finding import refuse
+from engine.compat.finding import refuse, remedy
 from engine.compat.grant import MOST_BYTES
 from engine.compat.risks import Risks, read_risks
-from engine.compat.trust import Record, Trusted, key_of
+from engine.compat.trust import Record, Trusted, key_of, not_kept
 from engine.compat.trusting import hashed, pickle_paths
 from engine.control import Control
-from engine.errors import ModelError
+from engine.errors import JobError, ModelError
 from engine.library.crew import work
 from engine.library.digest import Digest, git_hash
 from engine.library.fetch import Part, fetch
@@ -49,14 +50,14 @@ class Offer:
 def make_offer(
     item: Item, anatomy: Anatomy, control: Control, warn: Callable[[str], None], manners: Manners | None = None
 ) -> Offer:
-    """Everything of a model that needs trust. Raises `ModelError` where there is nothing, or what no trust allows."""
+    """Everything of a model that needs trust. Raises `ModelError` for what no trust allows, `JobError` for nothing."""
     risks = read_risks(anatomy)
     refuse(risks.refused)
     if not risks.any:
-        raise ModelError(
+        raise JobError(
             "nothing-to-trust",
             f"{item.id} brings no code and needs no pickles: there is nothing to trust.",
-            suggestions=[f"wan-tui check {item.id}"],
+            suggestions=[remedy("check", "check", item.id).command],
         )
     listing = _listing(item, anatomy.path, control, warn, manners or Manners()) if risks.uses else None
     uses, source = {}, {}
@@ -196,7 +197,7 @@ def _fetched(
     listing: Listing, coming: list[File], control: Control, warn: Callable[[str], None], manners: Manners
 ) -> dict[str, bytes]:
     source: dict[str, bytes] = {}
-    with tempfile.TemporaryDirectory(dir=state_dir(), prefix=".code-") as folder, Line(manners) as line:
+    with _scratch() as folder, Line(manners) as line:
 
         def get(file: File, number: int) -> None:
             target = Path(folder, f"{number}.txt")
@@ -212,6 +213,17 @@ def _fetched(
         tasks = [lambda _, one=file, number=number: get(one, number) for number, file in enumerate(coming)]
         work(tasks, manners.files, control, stop=line.cut)
     return source
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for what comes, for this user alone. Raises `RunError`."""
+    try:
+        folder = tempfile.TemporaryDirectory(dir=state_dir(), prefix=".code-")
+    except OSError as error:
+        raise not_kept(error) from error
+    with folder as name:
+        yield name
 
 
 def _is(file: File, text: bytes) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.compat.anatomy import PICKLES, Anatomy
 from engine.compat.finding import Finding, as_finding
-from engine.compat.folder import LIBRARIES, WEIGHTLESS, ModelFolder
+from engine.compat.folder import FROM_TRANSFORMERS, LIBRARIES, WEIGHTLESS, ModelFolder, weights_name
 from engine.compat.grant import PIPELINE
 from engine.errors import ModelError
 from engine.library.jsonfile import read_json
@@ -33,7 +33,11 @@ _READ = (
     "generation_config.json",
 )
 _PLAIN_ATTENTION = (None, "eager", "sdpa")
-_ATTENTION = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+_ATTENTION = tuple(
+    f"{before}{what}_implementation{after}"
+    for what in ("attn", "experts")
+    for before, after in (("", ""), ("_", ""), ("_", "_internal"))
+)
 _REFUSED = "refused-config"
 
 
@@ -109,7 +113,10 @@ def _config_uses(folder: ModelFolder, part: str, refused: list[Finding]) -> Iter
         for key, value in _pairs(table):
             if key == "auto_map":
                 for auto, kind in _auto_map(value):
-                    yield from _use(f"{part}:{auto}", part, kind, (f"{part}/",), file, refused)
+                    if _IDENTIFIER.fullmatch(auto):
+                        yield from _use(f"{part}:{auto}", part, kind, (f"{part}/",), file, refused)
+                    else:
+                        refused.append(_not_plain(file, f"for {auto!r:.120} in its auto_map", part))
             elif why := _reaches(key, value):
                 refused.append(_not_obeyed(file, f"{key} = {value!r:.80}", why, part))
     if os.path.lexists(folder.path / part / "adapter_config.json"):
@@ -134,7 +141,7 @@ def _auto_map(value: Any) -> Iterator[tuple[str, str]]:
     for key, kinds in table.items():
         for kind in kinds if isinstance(kinds, list) else [kinds]:
             if kind is not None:
-                yield f"{key}"[:60], f"{kind}"
+                yield f"{key}", f"{kind}"
 
 
 def _use(
@@ -145,18 +152,21 @@ def _use(
     if "--" in name:
         refused.append(_elsewhere(file, f"the class {name!r:.120}", component))
     elif not (_IDENTIFIER.fullmatch(module) and _IDENTIFIER.fullmatch(kind)) or module == "__init__":
-        refused.append(
-            Finding(
-                "error",
-                "remote-code",
-                f"{file} asks for the class {name!r:.120}, which is no plain name of a module and a class.",
-                "Such a name could lead out of the folder. It is refused whether or not the model is trusted.",
-                ("Use a model that needs no code of its own.",),
-                component=component,
-            )
-        )
+        refused.append(_not_plain(file, f"for the class {name!r:.120}", component))
     else:
         yield Use(label, part, kind, tuple(f"{folder}{module}.py" for folder in folders))
+
+
+def _not_plain(file: Path, what: str, component: str | None) -> Finding:
+    return Finding(
+        "error",
+        "remote-code",
+        f"{file} asks {what}, which is no plain name.",
+        "Such a name could lead out of the folder, or say what is not so. It is refused whether or not the model is "
+        "trusted.",
+        ("Use a model that needs no code of its own.",),
+        component=component,
+    )
 
 
 def _elsewhere(file: Path, what: str, component: str | None) -> Finding:
@@ -198,13 +208,16 @@ def _not_obeyed(file: Path, what: str, why: str, component: str) -> Finding:
 
 
 def _shards(folder: ModelFolder, part: str, pickles: tuple[str, ...]) -> Iterator[Finding]:
-    """Each index of shards is one a library may follow: what it names has to be weights beside it."""
+    """What an index of shards that a library may follow names has to be weights beside it."""
     if part in WEIGHTLESS:
         return
-    for file in sorted((folder.path / part).glob("*.index.json")):
-        of_pickles = not file.name.endswith(".safetensors.index.json")
-        if of_pickles and not pickles:
-            continue  # no library looks at it beside safetensors
+    names = {weights_name(part): False}
+    if pickles:  # beside safetensors no library looks at theirs
+        names["pytorch_model.bin" if part in FROM_TRANSFORMERS else "diffusion_pytorch_model.bin"] = True
+    for name, of_pickles in names.items():
+        file = folder.path / part / f"{name}.index.json"
+        if not os.path.lexists(file):
+            continue
         try:
             shards = read_json(file).get("weight_map")
         except ModelError as error:

@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from engine.library.item import Item
 from engine.library.jsonfile import plain_json
 from engine.library.listing import is_commit
 from engine.library.locks import wait_for_lock
-from engine.paths import state_dir, write_atomic
+from engine.paths import state_dir, state_place, write_atomic
 from engine.regular import regular_bytes
 
 STORE = "trust.json"
@@ -70,10 +71,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Store:
-    """The trusted models by key; `broken` is why none could be read."""
+    """The trusted models by key; `broken` is why none could be read, `cure` what to do about that."""
 
     records: Mapping[str, Record]
     broken: str | None = None
+    cure: str = "Restore the file, or remove it and trust your models again."
 
 
 def key_of(item: Item) -> str:
@@ -83,24 +85,35 @@ def key_of(item: Item) -> str:
 
 def copies() -> Path:
     """Where code that was trusted is kept, and run from."""
-    return state_dir() / "trust"
+    return state_place() / "trust"
+
+
+def store_file() -> Path:
+    return state_place() / STORE
 
 
 # --- the store --------------------------------------------------------------------------------------------------------
 
 
 def read_store() -> Store:
-    """What is trusted. A store that is damaged, or that others could have written, counts for nothing."""
-    file = state_dir() / STORE
+    """What is trusted. A store that is damaged, or that others could have written, counts for nothing.
+
+    Nothing is made for it: where no state folder can be, nothing is trusted.
+    """
+    file = store_file()
     try:
         info = os.stat(file)
-        if info.st_uid != os.geteuid() or info.st_mode & 0o022:
-            return Store({}, "others may write to it")
+        if info.st_uid != os.geteuid():
+            return Store({}, "it belongs to another user")
+        if info.st_mode & 0o022:
+            return Store({}, "others may write to it", f"If what it says is yours: chmod go-w {shlex.quote(str(file))}")
         table = plain_json(regular_bytes(file, _MOST_STORE).decode())
         rows = table["models"]
         return Store({str(key): _record(key, row) for key, row in rows.items()})
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Store({})
+    except PermissionError as error:
+        return Store({}, f"it cannot be read: {error.strerror}", "Check the permissions of the file and its folder.")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return Store({}, f"it is damaged: {type(error).__name__}")
 
@@ -127,50 +140,100 @@ def _file(path: str, row: Mapping[str, Any], form: re.Pattern[str]) -> Trusted:
     return Trusted(row["sha256"], row["bytes"])
 
 
-def remember(record: Record, source: Mapping[str, bytes]) -> None:
-    """Trust a model from now on; its code is copied to where nobody else writes, and is run from there."""
-    with _writing() as records:
-        for folder in (copies(), record.copy) if source else ():
-            folder.mkdir(exist_ok=True, mode=0o700)
-        for path, text in source.items():
-            target = record.copy / path
-            target.parent.mkdir(exist_ok=True, mode=0o700)
-            write_atomic(target, text)
-        records[record.model] = record
+def remember(record: Record, source: Mapping[str, bytes]) -> Path | None:
+    """Trust a model from now on; its code is copied to where nobody else writes, and is run from there.
+
+    The answer is where a damaged store was put aside. Raises `RunError` where nothing can be kept.
+    """
+    with _locked():
+        store = read_store()
+        try:
+            for folder in (copies(), record.copy) if source else ():
+                folder.mkdir(exist_ok=True, mode=0o700)
+            for path, text in source.items():
+                target = record.copy / path
+                target.parent.mkdir(exist_ok=True, mode=0o700)
+                write_atomic(target, text)
+            return _keep(store, {**store.records, record.model: record})
+        except OSError:
+            _drop(record, store.records)
+            with suppress(OSError):
+                copies().rmdir()  # where nothing else is in it
+            raise
 
 
 def forget(key: str) -> Record | None:
-    """Take trust back, with the private copy that nothing else needs; None when there was none."""
-    with _writing() as records:
+    """Take trust back, with the private copy that nothing else needs; None when there was none. Raises `RunError`."""
+    if key not in read_store().records:
+        return None  # so no folder is made for nothing
+    with _locked():
+        store = read_store()
+        records = dict(store.records)
         gone = records.pop(key, None)
-    if gone and not any(record.copy == gone.copy for record in read_store().records.values()):
-        shutil.rmtree(gone.copy, ignore_errors=True)
-    return gone
+        if gone:
+            _keep(store, records)
+            _drop(gone, records)
+        return gone
 
 
 @contextmanager
-def _writing() -> Iterator[dict[str, Record]]:
-    """The records, to be changed, while nobody else does. A damaged store is put aside, not written over."""
-    file = state_dir() / STORE
+def _locked() -> Iterator[None]:
+    """The store, to be changed, while nobody else does."""
     try:
         with (state_dir() / f"{STORE}.lock").open("w") as lock:
             wait_for_lock(lock.fileno(), Control(), lambda: None)  # held for moments
-            store = read_store()
-            records = dict(store.records)
-            before = dict(records)
-            yield records
-            if records == before:
-                return
-            if store.broken:
-                os.replace(file, file.with_suffix(".broken"))
-            rows = {key: _row(record) for key, record in records.items()}
-            write_atomic(file, json.dumps({"version": 1, "models": rows}, indent=1).encode())
+            yield
     except OSError as error:
-        raise RunError(
-            "trust-not-kept",
-            f"{file} cannot be written: {error.strerror or error}.",
-            suggestions=["Make room, or check the permissions of the folder."],
-        ) from error
+        raise not_kept(error) from error
+
+
+def not_kept(error: OSError) -> RunError:
+    """What is said where the state folder does not take what trust needs."""
+    return RunError(
+        "trust-not-kept",
+        f"What is trusted cannot be written down in {store_file()}.",
+        cause=f"{error.strerror or error}.",
+        suggestions=[
+            "Make room, or check the permissions of the folder.",
+            "XDG_STATE_HOME names another place for it.",
+        ],
+    )
+
+
+def _keep(store: Store, records: Mapping[str, Record]) -> Path | None:
+    """Write the records. A damaged store is put aside, not written over: the answer is where."""
+    file, aside = store_file(), None
+    if store.broken:
+        aside = file.with_suffix(".broken")
+        os.replace(file, aside)
+    rows = {key: _row(record) for key, record in records.items()}
+    data = json.dumps({"version": 1, "models": rows}, indent=1).encode()
+    try:
+        write_atomic(file, data)
+    except OSError:
+        if len(records) >= len(store.records):
+            raise
+        _write_over(file, data)  # to trust less has to work on a full disk too
+    return aside
+
+
+def _write_over(file: Path, data: bytes) -> None:
+    """Write a shorter store into the room of the old one. Until it is whole its first byte is none of JSON: cut short
+    it is damaged, and trusts nobody."""
+    with file.open("r+b", buffering=0) as stream:
+        for place, part in ((0, b"!"), (1, data[1:]), (0, data[:1])):
+            stream.seek(place)
+            if stream.write(part) != len(part):
+                raise OSError(f"{file} was written in part")
+            if place:
+                stream.truncate()
+            os.fsync(stream.fileno())
+
+
+def _drop(record: Record, others: Mapping[str, Record]) -> None:
+    """Remove a private copy that no other record needs."""
+    if not any(other.copy == record.copy for other in others.values()):
+        shutil.rmtree(record.copy, ignore_errors=True)
 
 
 def _row(record: Record) -> dict[str, Any]:

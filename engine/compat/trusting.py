@@ -9,25 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.compat.anatomy import Anatomy
-from engine.compat.finding import Finding, Remedy
+from engine.compat.finding import Finding, Remedy, remedy
 from engine.compat.grant import MOST_BYTES, PIPELINE, Grant
 from engine.compat.risks import Risks, Use, read_risks, shown
-from engine.compat.trust import STORE, Record, Trusted, forget, key_of, read_store
+from engine.compat.trust import Record, Store, Trusted, forget, key_of, read_store, store_file
 from engine.control import Control
 from engine.errors import RunError
 from engine.library.digest import Digests
 from engine.library.item import Item
 from engine.library.locate import look
 from engine.library.store import counted_at
-from engine.paths import state_dir
 from engine.regular import regular_bytes
 
 _AUTO = ("AutoModel", "AutoTokenizer", "AutoImageProcessor", "AutoProcessor", "AutoFeatureExtractor")
@@ -51,21 +48,36 @@ def judge_trust(item: Item, anatomy: Anatomy) -> Judged:
         return Judged(told, None, coded)
     store = read_store()
     if store.broken:
-        told = (*told, _broken(store.broken))
+        told = (*told, _broken(store))
     record = store.records.get(key_of(item))
     if record is None:
         return Judged((*told, *_asked_for(item, anatomy.path, risks)), None, coded)
     if changed := changes(item, anatomy.path, risks, record):
-        with suppress(RunError):  # a full disk: it is compared, and refused, again next time
+        try:
             forget(key_of(item))
+        except RunError as error:  # it is compared, and refused, again next time
+            return Judged((*told, _changed(item, changed, error)), None, coded)
         return Judged((*told, _changed(item, changed)), None, coded)
     return Judged((*told, _trusted(item, record, risks)), None if risks.refused else _grant(record, risks), coded)
 
 
 def _asked_for(item: Item, path: Path, risks: Risks) -> Iterator[Finding]:
-    remedies = (add_remedy(item),)
+    absent = [] if _origin(item).sources else [use for use in risks.uses if not _is_there(path, use)]
+    # What `trust add` would refuse is not offered. Code of a repository is fetched, and need not be there.
+    remedies = () if absent or risks.refused else (add_remedy(item),)
     for use in risks.uses:
         part = None if use.part == use.label == PIPELINE else use.part
+        if use in absent:
+            yield Finding(
+                "error",
+                "no-code",
+                f"{path} asks for code that is not there: the class {use.kind} in {' or '.join(use.paths)}, as its "
+                f"{use.part}.",
+                "No class that is installed here is taken in its place.",
+                ("Restore the file from where the model came from, or use a model that needs no code of its own.",),
+                component=part,
+            )
+            continue
         yield Finding(
             "error",
             "remote-code",
@@ -88,15 +100,27 @@ def _asked_for(item: Item, path: Path, risks: Risks) -> Iterator[Finding]:
         )
 
 
+def _is_there(path: Path, use: Use) -> bool:
+    return any(os.path.lexists(path / name) for name in use.paths)
+
+
+def _origin(item: Item) -> Item:
+    """What the code of a model came with: the base, of a variant that was made here."""
+    return item.base if item.made else item
+
+
 def add_remedy(item: Item) -> Remedy:
-    return Remedy("trust", f"wan-tui trust add {shlex.quote(item.id)}")
+    return remedy("trust", "trust", "add", item.id)
 
 
-def _changed(item: Item, changed: str) -> Finding:
+def _changed(item: Item, changed: str, failed: RunError | None = None) -> Finding:
+    revoked = "The trust has been revoked."
+    if failed:
+        revoked = f"The trust could not be taken back ({failed.message} {failed.cause}); still nothing of it runs."
     return Finding(
         "error",
         "trust-changed",
-        f"{item.id} is no longer what was trusted: {changed}. The trust has been revoked.",
+        f"{item.id} is no longer what was trusted: {changed}. {revoked}",
         "What was trusted is known by its SHA-256; other code or pickles need a decision of their own.",
         ("Find out why it changed; then, if you trust it as it is now:",),
         (add_remedy(item),),
@@ -111,16 +135,16 @@ def _trusted(item: Item, record: Record, risks: Risks) -> Finding:
         "warning",
         "trusted",
         f"{item.id} is trusted since {record.when[:10]}: {'; '.join(what)}.",
-        suggestions=(f"To take that back: wan-tui trust revoke {shlex.quote(item.id)}",),
+        suggestions=(f"To take that back: {remedy('trust', 'trust', 'revoke', item.id).command}",),
     )
 
 
-def _broken(why: str) -> Finding:
+def _broken(store: Store) -> Finding:
     return Finding(
         "warning",
         "trust-unreadable",
-        f"{state_dir() / STORE} cannot be used ({why}): no model is trusted.",
-        suggestions=("Restore the file, or remove it and trust your models again.",),
+        f"{store_file()} cannot be used ({store.broken}): no model is trusted.",
+        suggestions=(store.cure,),
     )
 
 
@@ -152,7 +176,7 @@ def changes(item: Item, path: Path, risks: Risks, record: Record) -> str | None:
         for label, (module, kind) in record.uses.items():
             if kind != asked[label].kind or module not in asked[label].paths:
                 return f"it asks for another class as its {asked[label].part}"
-        origin = item.base if item.made else item
+        origin = _origin(item)
         now = look(origin, Digests()).revision if origin.sources else None
         if record.revision and now and now != record.revision:
             return f"it is at commit {now[:12]}, and its code was trusted at {record.revision[:12]}"
@@ -162,6 +186,8 @@ def changes(item: Item, path: Path, risks: Risks, record: Record) -> str | None:
                     return f"{name} has changed"
             elif record.repo is None:
                 return f"{name} is gone"
+            if code_sha256(record.copy / name) != file.sha256:
+                return f"the private copy of {name}, which is what runs, is gone or has changed"
     lying = pickle_paths(risks)
     if lying.keys() != record.pickles.keys():
         return "it has other pickles"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from engine.compat.finding import remedy
 from engine.compat.folder import WEIGHTLESS, ModelFolder
 from engine.compat.grant import PIPELINE
 from engine.errors import ModelError
 from engine.pipelines.components import Components
-from engine.pipelines.trusted import trusted_class
+from engine.pipelines.trusted import answerable, trusted_class
 
 _SETTINGS = (bool, int, float, str)
 
@@ -51,13 +52,13 @@ def _kind(folder: ModelFolder, pipeline: str) -> Any:
         raise ModelError(
             "remote-code",
             f"{folder.path} brings a pipeline of its own, and is not trusted.",
-            suggestions=[f"wan-tui trust add {folder.path}"],
+            suggestions=[remedy("trust", "trust", "add", str(folder.path)).command],
             actions=["trust"],
         )
     kind = trusted_class(folder.grant, PIPELINE)
     if not issubclass(kind, diffusers.DiffusionPipeline):
         raise ModelError("bad-code", f"{kind.__name__} of {folder.path} is no pipeline of diffusers.")
-    return kind
+    return answerable(folder.grant, kind)
 
 
 def _built(kind: Any, parts: dict[str, Any]) -> Any:

@@ -6,6 +6,7 @@ trusted and nothing else. `sys.path` is left as it is, and no name in use is tak
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.abc
@@ -14,12 +15,13 @@ import importlib.util
 import json
 import os
 import sys
+import traceback
 import types
 from collections.abc import Sequence
 from typing import Any
 
 from engine.compat.grant import Grant
-from engine.errors import ModelError
+from engine.errors import ModelError, WanError
 
 
 def trusted_class(grant: Grant, part: str) -> Any:
@@ -37,6 +39,31 @@ def trusted_class(grant: Grant, part: str) -> Any:
     if not isinstance(found, type):
         raise _bad(grant, f"{path} has no class {kind}", None)
     return found
+
+
+def answerable(grant: Grant, kind: Any) -> Any:
+    """A class that is called, made so that what its own code raises then is laid to that code and to nothing else."""
+    call = kind.__call__
+
+    @functools.wraps(call)
+    def named(self: Any, *args: Any, **values: Any) -> Any:
+        try:
+            return call(self, *args, **values)
+        except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            if not last.filename.startswith(f"{grant.copy}{os.sep}") or _of_this_box(error):
+                raise
+            where = f"{os.path.relpath(last.filename, grant.copy)}, line {last.lineno}"
+            raise _bad(grant, f"{kind.__name__} fails in {where}", error) from error
+
+    return type(kind.__name__, (kind,), {"__call__": named, "__module__": kind.__module__, "__doc__": kind.__doc__})
+
+
+def _of_this_box(error: Exception) -> bool:
+    """Whether it was a disk, memory or a device that failed; these have names of their own."""
+    if isinstance(error, WanError | OSError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in ("memory", "CUDA", "CUBLAS", "cuDNN"))
 
 
 def _package(grant: Grant, folder: str) -> str:

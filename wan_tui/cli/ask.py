@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import select
 import sys
+import termios
+from contextlib import suppress
 
 from engine.control import Control
-from engine.errors import JobError
+from engine.errors import Cancelled, JobError
 from wan_tui.cli.errors import plain
 
 _LOOK_S = 0.2
@@ -18,8 +20,19 @@ def agreed(question: str, control: Control, *, yes: bool, as_json: bool) -> bool
     if yes:
         return True
     if as_json or not os.isatty(0) or not os.isatty(2):
-        raise JobError("not-confirmed", f"{question} Nothing was done.", suggestions=["Give --yes to agree."])
+        raise JobError(
+            "not-confirmed", "Nothing was done: there is nobody to ask.", suggestions=["Give --yes to agree."]
+        )
+    with suppress(termios.error):
+        termios.tcflush(0, termios.TCIFLUSH)  # what was typed before the question is no answer to it
     print(plain(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
-    while not select.select([0], [], [], _LOOK_S)[0]:  # a signal alone would not end a read
-        control.check()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    try:
+        while not select.select([0], [], [], _LOOK_S)[0]:  # a signal alone would not end a read
+            control.check()
+    except (Cancelled, KeyboardInterrupt):
+        print(file=sys.stderr)  # what comes next begins a line
+        raise
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        print(file=sys.stderr)
+    return answer.strip().lower() in ("y", "yes")

@@ -12,10 +12,10 @@ from typing import Any
 
 from engine.catalog import Catalog, load_catalog
 from engine.compat.anatomy import Anatomy, read_anatomy
-from engine.compat.finding import refuse
-from engine.compat.folder import family_of
+from engine.compat.finding import refuse, remedy
+from engine.compat.identify import folder_item
 from engine.compat.offer import make_offer
-from engine.compat.trust import Record, forget, key_of, read_store, remember
+from engine.compat.trust import Record, forget, key_of, read_store, remember, store_file
 from engine.control import Control
 from engine.errors import Cancelled, Exit, JobError, ModelError
 from engine.library.digest import Digests
@@ -47,10 +47,10 @@ def command(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace, control: Control) -> int:
     store = read_store()
     if store.broken:
-        _tell(f"warning: the list of trusted models cannot be used ({store.broken}): no model is trusted")
+        _tell(f"warning: {store_file()} cannot be used ({store.broken}): no model is trusted", f"  do:  {store.cure}")
     records = store.records.values()
-    text = "\n".join(line for record in records for line in _lines(record)) or "No model is trusted."
-    _answer(args, [_as_dict(record) for record in records], text)
+    lines = [line for record in records for line in _lines(record)] or ["No model is trusted."]
+    _answer(args, [_as_dict(record) for record in records], *lines)
     return Exit.DONE
 
 
@@ -92,15 +92,17 @@ def _add(args: argparse.Namespace, control: Control) -> int:
     item, path = _found(args.model, load_catalog())
     offer = make_offer(item, _anatomy(path), control, _tell)
     record = offer.record
-    _tell("\n".join([f"{record.model} brings:", *_content(record)]))
+    _tell(f"{record.model} brings:", *_content(record))
     if record.code:
         _tell("Its code can do everything you can do: read it before you agree.")
     if not agreed(f"Trust {record.model} with exactly this?", control, yes=args.yes, as_json=_as_json(args)):
         _tell("Nothing was trusted.")
         return Exit.CANCELLED
-    remember(record, offer.source)
-    kept = f"\n  copy     {record.copy}" if record.code else ""
-    _answer(args, _as_dict(record), f"trusted  {record.model}, until any of it changes{kept}")
+    aside = remember(record, offer.source)
+    if aside:
+        _tell(f"warning: the list of trusted models could not be used, and is now {aside}: what it held is not trusted")
+    kept = [f"  copy     {record.copy}"] if record.code else []
+    _answer(args, _as_dict(record), f"trusted  {record.model}, until any of it changes", *kept)
     return Exit.DONE
 
 
@@ -113,14 +115,14 @@ def _found(reference: str, catalog: Catalog) -> tuple[Item, Path]:
         path = Path(os.path.realpath(about.path or reference))
         anatomy = _anatomy(path)
         assert anatomy.folder  # or it was refused
-        return Item(catalog.folder_spec(family_of(anatomy.folder), path)), path
+        return folder_item(anatomy.folder, catalog), path
     item = about.item
     found = item.spec.path or look(item, Digests()).path
     if found is None or not (found / "model_index.json").is_file():
         raise ModelError(
             "model-absent",
             f"{item.id} is not on this box: what it brings cannot be told.",
-            suggestions=[f"Download it: wan-tui models download {item.id}"],
+            suggestions=[f"Download it: {remedy('download', 'models', 'download', item.id).command}"],
             actions=["download"],
         )
     return item, found
@@ -146,8 +148,8 @@ def _revoke(args: argparse.Namespace, control: Control) -> int:
     if store.broken:
         raise ModelError(
             "not-trusted",
-            f"The list of trusted models cannot be used ({store.broken}): no model is trusted.",
-            suggestions=["Restore or remove trust.json in the state folder."],
+            f"{store_file()} cannot be used ({store.broken}): no model is trusted.",
+            suggestions=[store.cure],
         )
     gone = None
     for key in _keys(args.model, store.records):
@@ -179,9 +181,10 @@ def _as_json(args: argparse.Namespace) -> bool:
     return bool(getattr(args, "json", False))
 
 
-def _tell(text: str) -> None:
-    print("\n".join(map(plain, text.splitlines())), file=sys.stderr, flush=True)
+def _tell(*lines: str) -> None:
+    """Each is one line, whatever stands in it: names of files and classes are text of strangers."""
+    print("\n".join(map(plain, lines)), file=sys.stderr, flush=True)
 
 
-def _answer(args: argparse.Namespace, value: object, text: str) -> None:
-    print(json.dumps(value, indent=2) if _as_json(args) else "\n".join(map(plain, text.splitlines())))
+def _answer(args: argparse.Namespace, value: object, *lines: str) -> None:
+    print(json.dumps(value, indent=2) if _as_json(args) else "\n".join(map(plain, lines)))
