@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import RunError
+from engine.units import counted
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +34,10 @@ class Weights:
         """In a sentence; None where there is nothing to tell."""
         if self.finite:
             return None
-        more = f" and {len(self.bad) - 1} more tensors" if self.bad[1:] else ""
-        return f"{component} holds {self.bad_numbers} numbers that are NaN or infinite, in {self.bad[0]}{more}."
+        more = f" and {counted(len(self.bad) - 1, 'more tensor')}" if self.bad[1:] else ""
+        are = "is" if self.bad_numbers == 1 else "are"
+        found = counted(self.bad_numbers, "number")
+        return f"{component} holds {found} that {are} NaN or infinite, in {self.bad[0]}{more}."
 
 
 def is_finite(tensor: torch.Tensor) -> bool:

@@ -17,6 +17,7 @@ from engine.compat.folder import (
     required_components,
     weights_name,
 )
+from engine.compat.settings import judge_settings
 from engine.compat.tensors import judge_precision, judge_tensors, judge_vae
 from engine.errors import ModelError
 
@@ -50,6 +51,7 @@ def judge(anatomy: Anatomy, base: tuple[str, ...], forbidden: Sequence[str] = ()
     findings += judge_vae(folder, sound)
     findings += judge_agreement(folder, sound)
     findings += _scheduler(folder, anatomy)
+    findings += judge_settings(folder, anatomy)
     findings += judge_precision(sound)
     findings += _grid(folder, findings)
     return tuple(findings)

@@ -12,7 +12,9 @@ import ctypes
 import gc
 import importlib
 import inspect
-from contextlib import AbstractContextManager
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +22,19 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 from torch import nn
 
+from engine.compat.finding import remedy
 from engine.compat.folder import FROM_TRANSFORMERS, HALF_ON_GPU, LIBRARIES, LOADABLE, UNREAD, WEIGHTLESS, ModelFolder
 from engine.control import Control
-from engine.errors import ModelError
+from engine.errors import ModelError, WanError
+from engine.paths import data_place
 from engine.pipelines.trusted import trusted_class
 from engine.voice import Voice
+
+_OURS = ("engine", "wan_tui")
+# What torch says when the device or its driver failed, and nothing that was computed.
+_DEVICE = ("CUDA", "CUBLAS", "CUDNN", "cuDNN", "HIP error", "NCCL", "NVML")
+
+log = logging.getLogger("wan_tui")
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,29 @@ class Components:
         if self.placement.device.type == "cuda":
             torch.cuda.empty_cache()
         _trim_heap()
+
+    @contextmanager
+    def at_work(self, doing: str) -> Iterator[None]:
+        """What the libraries raise in here is laid to the files of the model. Raises `ModelError` (`bad-component`).
+
+        Not so what this code raised itself, what the device or the disk did, and anything of the built-in model:
+        that goes on as it is. The traceback is kept in the log.
+        """
+        try:
+            yield
+        except WanError:
+            raise
+        except Exception as error:
+            if self.folder.path.parent == data_place() or not _of_the_model(error):
+                raise
+            log.error("the model in %s failed while it %s", self.folder.path, doing, exc_info=error)
+            where = str(self.folder.path)
+            raise ModelError(
+                "bad-component",
+                f"The model in {self.folder.path} fails while it {doing}.",
+                cause=" ".join(f"{type(error).__name__}: {error}".split())[:300],
+                suggestions=[remedy(verb, verb, where).command for verb in ("test-load", "diagnose")],
+            ) from error
 
     def kind(self, name: str) -> Any:
         """The class of a component: one of those that may be loaded, or one of code the user trusts."""
@@ -200,6 +233,19 @@ def _full_config(components: Components, name: str) -> FrozenDict:
 
 def _ran_out(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+
+
+def _of_the_model(error: Exception) -> bool:
+    """Whether a failure within the libraries comes from what they were given, and not from this box or this code."""
+    if isinstance(error, OSError | MemoryError | ImportError) or _ran_out(error):
+        return False
+    if isinstance(error, RuntimeError) and any(word in str(error) for word in _DEVICE):
+        return False
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    raised_in = str(innermost.tb_frame.f_globals.get("__name__", "")) if innermost else ""
+    return raised_in.split(".", 1)[0] not in _OURS
 
 
 def _watch(module: nn.Module, control: Control) -> None:

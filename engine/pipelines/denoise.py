@@ -23,8 +23,9 @@ def denoise(components: Components, recipe: Recipe, job: Job, embeddings: Embedd
     (`not-finite`) rather than going on with numbers of which no picture comes.
     """
     _check_embeddings(components, embeddings)
-    pipe = assemble(components, recipe.pipeline, without=("tokenizer", "text_encoder"))
-    pipe.scheduler = shifted(pipe.scheduler, job.flow_shift)
+    with components.at_work("is put together"):
+        pipe = assemble(components, recipe.pipeline, without=("tokenizer", "text_encoder"))
+        pipe.scheduler = shifted(pipe.scheduler, job.flow_shift)
     voice, on_host = components.voice, components.placement.device.type == "cpu"
 
     def after_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -37,19 +38,20 @@ def denoise(components: Components, recipe: Recipe, job: Job, embeddings: Embedd
     settings: dict[str, Any] = dict(recipe.arguments(job))
     if components.folder.boundary_ratio is not None:
         settings["guidance_scale_2"] = job.guidance_2
-    latents: torch.Tensor = pipe(
-        prompt_embeds=embeddings.prompt,
-        negative_prompt_embeds=embeddings.negative,
-        width=job.width,
-        height=job.height,
-        num_frames=job.frames,
-        num_inference_steps=job.steps,
-        guidance_scale=job.guidance,
-        generator=torch.Generator("cpu").manual_seed(job.seed or 0),
-        callback_on_step_end=after_step,
-        output_type="latent",
-        **settings,
-    ).frames
+    with components.at_work("denoises"):
+        latents: torch.Tensor = pipe(
+            prompt_embeds=embeddings.prompt,
+            negative_prompt_embeds=embeddings.negative,
+            width=job.width,
+            height=job.height,
+            num_frames=job.frames,
+            num_inference_steps=job.steps,
+            guidance_scale=job.guidance,
+            generator=torch.Generator("cpu").manual_seed(job.seed or 0),
+            callback_on_step_end=after_step,
+            output_type="latent",
+            **settings,
+        ).frames
     _check_latents(components, latents, f"After the last of {job.steps} steps the latents are")
     return latents
 

@@ -70,7 +70,8 @@ class _Encoder:
         key = hashlib.sha256(json.dumps([cleaned, *self._identity]).encode()).hexdigest()
         kept = _read(key, self._width)
         if kept is None:
-            kept = self._encode(text), self._kept_until(cleaned)
+            with self._components.at_work("encodes the prompt"):
+                kept = self._encode(text), self._kept_until(cleaned)
             _keep(key, *kept)
         embedding, until = kept
         if until is not None:

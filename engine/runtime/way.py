@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -187,27 +187,34 @@ def _decode_and_write(job: Traveller, components: Components, latents: torch.Ten
 
 
 def _write(job: Traveller, components: Components, latents: torch.Tensor, text: str, path: Path) -> Path:
-    from engine.video.decode import frame_groups, pixels
+    from engine.video.decode import pixels
 
     request, voice = job.asked.job, components.voice
     shape: dict[str, Any] = {"width": request.width, "height": request.height, "fps": request.fps}
     if request.output.crf is not None:
         shape["crf"] = request.output.crf
     voice.enter("decode")
-    vae = components.bring("vae")
+    components.bring("vae")
     with (
         voice.during("write"),
         open_writer(path, **shape, metadata=text) as writer,
     ):
         job.note(scratch=str(writer.scratch))
         done = 0
-        for group in frame_groups(vae, latents, job.control.check):
+        for group in _decoded(components, latents):
             frames = pixels(group)
             writer.write(frames)
             done += len(frames)
             voice.progress(done, request.frames or 0)
         job.control.check()
         return writer.finish(lambda _: text)
+
+
+def _decoded(components: Components, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+    from engine.video.decode import frame_groups
+
+    with components.at_work("decodes the frames"):  # what is done with a frame does not come in here
+        yield from frame_groups(components.bring("vae"), latents, components.control.check)
 
 
 def _finished(job: Traveller, output: Path, since: float, peak: PeakMemory) -> JobFinished:
