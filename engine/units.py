@@ -1,4 +1,4 @@
-"""Large numbers for people."""
+"""Numbers for people."""
 
 from __future__ import annotations
 
@@ -14,5 +14,13 @@ def size(count: int | None) -> str:
 
 
 def parameters(count: int) -> str:
-    """How many numbers a model holds."""
-    return f"{count / 1e9:.3g} billion" if count >= 1e9 else f"{count / 1e6:.3g} million"
+    """How many numbers a model holds, to three figures."""
+    for word, step in (("billion", 10**9), ("million", 10**6), ("thousand", 10**3)):
+        if count * 1000 >= step * 999.5:  # 999,999 is 1 million to three figures, and no 1e+03 thousand
+            return f"{count / step:.3g} {word}"
+    return str(count)
+
+
+def counted(count: int, thing: str) -> str:
+    """How many there are of something: 1 note, 2 notes."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"

@@ -27,6 +27,8 @@ from engine.hardware import Card
 from engine.library.item import Item
 from engine.runtime import check as checking
 from engine.runtime.check import check, subject
+from engine.units import counted
+from engine.units import parameters as in_words
 from tests.corpus import Bench, split
 from tests.giant import giant
 from tests.runs import environment, wan_tui
@@ -34,6 +36,7 @@ from tests.shelf import Shelf, flip, make_shelf
 from tests.test_recognise import lora, modules, prefixed, wan, write_gguf, write_safetensors
 from wan_tui.cli.check import lines
 from wan_tui.cli.errors import plain
+from wan_tui.cli.layout import cut, laid_out
 
 GB = 10**9
 TWO = ["tokenizer", "text_encoder", "transformer", "transformer_2", "vae", "scheduler"]
@@ -94,7 +97,7 @@ def test_a_catalog_model_that_is_absent_is_judged_from_the_catalog() -> None:
     found = report("t2v-A14B")
     assert found.verdict == "conditions" and found.state == "absent"
     absent = of_code(found, "model-absent")
-    assert absent.actions == ("download",) and "126 GB" in absent.message
+    assert absent.actions == ("download",) and "126.2 GB" in absent.message
     assert absent.remedies[0].command == "wan-tui models download t2v-A14B@2.2.0"
     assert (found.family, found.version, found.need and found.need.component) == ("t2v", "2.2", "transformer")
 
@@ -179,7 +182,7 @@ def test_variants_that_do_not_run_yet_are_recognised(shelf: Shelf, variant: str,
     found = report(f"tiny:{variant}")
     assert found.verdict == "cannot-run" and codes(found, "error")[0] == "not-yet"
     assert set(codes(found, "error")[1:]) <= {"missing-dependency"}  # of a kind that needs more packages
-    assert of_code(found, "not-yet").suggestions == ("Use tiny@1.0.",)
+    assert of_code(found, "not-yet").remedies[0].command == "wan-tui check tiny@1.0"
     shelf.download(f"tiny:{variant}")
     found = report(f"tiny:{variant}")
     assert codes(found, "error")[0] == "not-yet" and found.anatomy
@@ -372,35 +375,106 @@ def test_knowing_a_full_size_folder_needs_no_torch(tmp_path: Path) -> None:
 def test_a_report_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     box(monkeypatch, card(24, name="RTX 4090"))
     told = list(lines(report(giant(load_catalog().find("t2v-A14B")[0], tmp_path / "giant"))))
-    assert told[0] == "giant: runs, with conditions"
-    assert told[1] == "model    Wan 2.2 t2v: text, built like t2v-A14B@2.2.0"
-    assert told[2] == f"place    {tmp_path / 'giant'}"
-    parts = [line for line in told if line.startswith("part     ")]
+    assert told[0] == "giant: does not fit this box as it is"
+    assert told[1].startswith("warning  It does not fit on RTX 4090") and told[1].endswith("[vram-low]")
+    assert told[2].startswith("  do:  ")
+    instead = next(index for index, line in enumerate(told) if line.startswith("instead  "))
+    assert told[instead].startswith("instead  ti2v-5B@2.2.0: 5.0 instead of 14.3 billion parameters; ")
+    assert "one expert instead of two" in told[instead]
+    assert told[instead + 1] == "  do:  wan-tui models download ti2v-5B@2.2.0"
+    facts = told[told.index("model    Wan 2.2 t2v: text, built like t2v-A14B@2.2.0") :]
+    assert {line.split()[0] for line in facts} <= {"model", "place", "part", "memory", "box", "known"}
+    assert facts[1] == f"place    {tmp_path / 'giant'}"
+    parts = [line for line in facts if line.startswith("part     ")]
     assert any(
         "transformer_2: WanTransformer3DModel, 14.3 billion parameters, 57.2 GB in F32" in part for part in parts
     )
     assert any("vae: AutoencoderKLWan 2.1" in part for part in parts)
-    assert any(line.startswith("memory   28.6 GB") and "bf16" in line for line in told)
-    assert any(line.startswith("box      RTX 4090 with 24.0 GB; 256.0 GB RAM") for line in told)
-    assert any(line.startswith("warning  ") and line.endswith("[vram-low]") for line in told)
-    instead = next(line for line in told if line.startswith("instead  "))
-    assert instead.startswith(
-        "instead  ti2v-5B@2.2.0 (wan-tui models download ti2v-5B@2.2.0): 5.0 instead of 14.3 billion"
-    )
-    assert "one expert instead of two" in instead
-    shown = [
-        line for line in told if not line.startswith(("warning", "note", "memory", "part", "instead", "place", "  "))
+    assert any(line.startswith("memory   28.6 GB in bf16") for line in facts)
+    assert "\n".join(told).count("activations come on top") == 1
+    assert any(line.startswith("box      RTX 4090 with 24.0 GB; 256.0 GB RAM") for line in facts)
+    assert "[stored-in-fp32]" in "\n".join(told)
+
+
+def test_where_there_is_no_gpu_nothing_is_said_of_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    box(monkeypatch, torch="cpu")
+    found = report(giant(load_catalog().find("t2v-A14B")[0], tmp_path / "giant"))
+    assert "stored-in-fp32" in codes(found)
+    told = "\n".join(lines(found))
+    assert "stored-in-fp32" not in told and "[cpu-only]" not in told
+    assert "box      no GPU: all runs in fp32 on the CPU; " in told
+
+
+def test_what_publishers_say_and_what_is_known_is_told() -> None:
+    own = Path(platformdirs.user_config_dir("wan-tui")) / "registry.toml"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text('form = 1\n[models."t2v-1.3B@2.1.0"]\nvram_advice_bytes = 24000000000\nnotes = ["A word."]\n')
+    told = list(lines(report("t2v-1.3B")))
+    assert any("at least 8.2 GB, better a card with 24.0 GB, as its publishers say" in line for line in told)
+    assert "known    A word." in told
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_report_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELS_ROOT", "/models")
+    box(monkeypatch, ram=25, disk=80)
+    told = list(lines(report("t2v-A14B")))
+    assert laid_out(told, None).split("\n") == told  # a script gets one line a finding
+    shown = laid_out(told, width).split("\n")
+    assert all(len(line) <= width for line in shown)
+    assert " ".join(" ".join(shown).split()) == " ".join(" ".join(told).split())
+    assert width < 80 or len(shown) <= 22  # beside the command and the next prompt
+    assert [line for line in shown if line.startswith(" " * 9)]
+
+
+def test_what_is_copied_and_long_words_stay_whole() -> None:
+    long = "  do:  wan-tui check '/a folder " + "x" * 80 + " y'"
+    assert laid_out([long], 60) == long
+    assert laid_out([f"place    /{'x' * 80} (verified)"], 60).count("\n") == 0
+    assert laid_out([f"warning  /{'x' * 80} is odd"], 60).split("\n")[1:] == [
+        f"         /{'x' * 80}",
+        "         is odd",
     ]
-    assert all(len(line) <= 80 for line in shown)
+    assert laid_out([f"do       {'a sentence ' * 9}"], 60).split("\n")[1].startswith(" " * 9 + "sentence")
+    assert laid_out(["warning  " + "t2v-A14B " * 9], 60).count("\n") == 1
+
+
+def test_long_lists_are_cut() -> None:
+    rows = [f"file     {number}" for number in range(20)]
+    assert list(cut(rows, "file", "with --json")) == [*rows[:8], "file     and 12 more with --json"]
+    assert list(cut(rows[:8], "file", "")) == rows[:8]
+
+
+def test_a_variant_is_told_by_its_id() -> None:
+    assert wan_tui("check", "t2v-A14B:gguf-q4").stdout.startswith("t2v-A14B@2.2.0:gguf-q4: cannot run\n")
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_reader_that_has_gone_does_not_change_the_verdict(more: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "wan_tui", "check", "s2v-14B", *more], env=environment(), stdout=gone,
+            stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+def test_parameters_in_words() -> None:
+    counts = {0: "0", 999: "999", 20_100: "20.1 thousand", 999_999: "1 million", 14_288_491_584: "14.3 billion"}
+    assert {count: in_words(count) for count in counts} == counts
+    assert [counted(count, "note") for count in (0, 1, 2)] == ["0 notes", "1 note", "2 notes"]
 
 
 def test_names_out_of_files_are_harmless(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
-    folder = Bench(tiny_model, tmp_path / "bench").copy(name="m\n\x1b[31mred\u202e")
+    folder = Bench(tiny_model, tmp_path / "bench").copy(name="m\n\x1b[31mred\u202e" + os.fsdecode(b"\xff"))
     done = wan_tui("check", folder)
     assert done.returncode == 0 and "\x1b" not in done.stdout and "\u202e" not in done.stdout
-    assert done.stdout.startswith("m\\x0a\\x1b[31mred")
+    assert done.stdout.startswith(r"m\x0a\x1b[31mred\u202e\xff: runs")
     assert all(plain(line) == line for line in done.stdout.splitlines())
+    assert plain("\t\x9b\u2028\ud800") == "\t" + r"\x9b\u2028\ud800"
 
 
 def test_json_is_one_object(tiny_model: Callable[[str], Path]) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import engine.runtime.diagnose as room
 from engine.catalog import load_catalog
-from engine.compat.report import redacted
+from engine.compat.redact import redacted
 from engine.control import Control
 from engine.errors import Cancelled, FitError, JobError, ModelError
 from engine.events import Bus
@@ -92,7 +92,7 @@ def test_a_model_that_cannot_run_is_reported_all_the_same(tiny_model: TinyModel,
     done = wan_tui("diagnose", model, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("model: cannot run\n")
-    assert "not tried: " in done.stdout
+    assert "\nload     Not tried. " in done.stdout
     assert str(tmp_path / "out" / "model_compat.json") in done.stdout
     told = json.loads((tmp_path / "out" / "model_compat.json").read_text())
     assert told["report"]["verdict"] == "cannot-run"
@@ -171,8 +171,8 @@ def test_without_loading_torch_stays_away(tiny_model: TinyModel, tmp_path: Path)
 
 def test_a_report_replaces_the_one_before_and_nothing_else(tiny_model: TinyModel, tmp_path: Path) -> None:
     model, file = tiny_model("t2v"), tmp_path / "t2v_compat.json"
-    file.write_text("old")
-    diagnosed(model, tmp_path, load=False)
+    first = diagnosed(model, tmp_path, load=False)
+    assert first["model"]["mark"] == diagnosed(model, tmp_path, load=False)["model"]["mark"]
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == [file.name]
     precious = tmp_path / "precious"
     precious.write_text("mine")
@@ -185,6 +185,47 @@ def test_a_report_replaces_the_one_before_and_nothing_else(tiny_model: TinyModel
     with pytest.raises(JobError, match="cannot be written"):
         diagnosed(model, tmp_path, load=False)
     assert precious.read_text() == "mine"
+
+
+def test_models_of_one_name_have_a_report_each(tiny_model: TinyModel, tmp_path: Path) -> None:
+    out, models = tmp_path / "out", [tmp_path / name for name in ("x/a b", "x/a-b", "y/a-b")]
+    for model in models:
+        model.parent.mkdir(exist_ok=True)
+        copy(tiny_model("t2v"), model)
+    for _ in range(2):
+        for model in models:
+            diagnosed(model, out, load=False)
+    told = {file.name: json.loads(file.read_text())["model"]["path"] for file in out.iterdir()}
+    names = ("a-b_compat.json", "a-b-2_compat.json", "a-b-3_compat.json")
+    assert told == dict(zip(names, map(str, models), strict=True))
+
+
+@pytest.mark.parametrize("text", ["old", "", "[]", '{"model": 5}', '{"model": {"name": "t2v"}}'])
+def test_what_does_not_say_whose_report_it_is_stays(text: str, tiny_model: TinyModel, tmp_path: Path) -> None:
+    file = tmp_path / "t2v_compat.json"
+    file.write_text(text)
+    diagnosed(tiny_model("t2v"), tmp_path, load=False)
+    assert file.read_text() == text
+    assert (tmp_path / "t2v-2_compat.json").exists()
+
+
+def test_without_a_key_no_report_is_replaced(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(room, "state_dir", refuse)
+    for _ in range(2):
+        diagnosed(tiny_model("t2v"), tmp_path, load=False)
+    assert len(list(tmp_path.glob("*_compat.json"))) == 2
+
+
+def test_a_variant_is_told_by_its_id(tmp_path: Path) -> None:
+    done = wan_tui("diagnose", "t2v-A14B:gguf-q4", "--no-load", "--output", tmp_path)
+    assert done.stdout.startswith("t2v-A14B@2.2.0:gguf-q4: cannot run\n"), done.stderr
+    assert "1 notes" not in done.stdout and "1 errors" not in done.stdout
+    assert (tmp_path / "t2v-A14B@2.2.0-gguf-q4_compat.json").exists()
 
 
 def test_a_place_that_cannot_be_written_is_one_message(tiny_model: TinyModel, tmp_path: Path) -> None:

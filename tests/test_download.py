@@ -444,7 +444,7 @@ def test_a_server_that_cannot_resume(fault: dict[str, Any], hub: LocalHub) -> No
     result = right(get())
     assert "fetching it again" not in result.warned  # no wrong bytes were ever taken
     assert hub.fetched(BIG_URL)[-1] == (0, 3 * MIB)
-    assert result.of(Downloaded)[0].fetched_bytes == 3 * MIB
+    assert result.of(Downloaded)[0].fetched_bytes >= 3 * MIB  # and of the small files what the first call had not
 
 
 @pytest.mark.parametrize(

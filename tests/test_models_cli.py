@@ -223,7 +223,7 @@ def test_download_all_shows_the_sum_and_wants_a_yes(
     done = models("download", "--all")
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert re.search(r"mine@1\.0 +\S+ kB, \S+ kB to fetch", done.stderr)
-    assert re.search(r"error: \d+ models, .* kB: fetch .* kB\? Nothing was done\.", done.stderr)
+    assert re.search(r"error: Nothing was done.*\n.*: \d+ models, .* kB: fetch .* kB\?", done.stderr)
     assert shelf.bodies() == []
     assert answer("download", "--all", status=2)["code"] == "not-confirmed"
     terminal = Terminal("download", "--all")

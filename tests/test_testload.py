@@ -9,6 +9,7 @@ import signal
 import subprocess
 import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import torch
 import engine.runtime.testload as testload
 from engine.catalog import load_catalog
 from engine.compat.folder import open_folder
+from engine.compat.machine import this_machine
 from engine.control import Control
 from engine.errors import Cancelled, Exit, FitError, JobError, ModelError, RunError
 from engine.events import Bus
 from engine.finite import is_finite, look_over
 from engine.job import Inputs, Job, Output
+from engine.library.item import Item
 from engine.pipelines.components import Components
 from engine.runtime import smoke
 from engine.runtime.check import check, subject
@@ -33,6 +36,7 @@ from engine.runtime.way import Traveller, travel
 from engine.video.probe import probe
 from tests.damage import change, copy, spoil
 from tests.runs import PROGRAM, environment, events, job_file, wan_tui
+from tests.test_layers import HEAVY, _loaded_by
 from wan_tui.cli.test_load import lines
 
 TinyModel = Callable[[str], Path]
@@ -111,11 +115,13 @@ def test_from_the_outside(tiny_model: TinyModel, tmp_path: Path) -> None:
     done = wan_tui(*arguments, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
-    assert set(told) == {"name", "verdict", "device", "components", "smoke", "seconds"}
+    assert set(told) == {"ok", "status", "name", "verdict", "device", "components", "smoke", "seconds"}
+    assert (told["ok"], told["status"]) == (True, 0)
     assert all(set(row) == ROW for row in told["components"])
     assert (told["device"]["uuid"], told["smoke"]["state"]) == ("cpu", "done")
-    again = "\n".join(lines(tried(tiny_model("t2v-two"), tmp_path / "diagnostics")))
-    assert "all 6 components load, it renders on CPU" in again
+    again = list(lines(tried(tiny_model("t2v-two"), tmp_path / "diagnostics")))
+    assert again[0] == "t2v-two: every component loads, and it renders"
+    assert again[-1].startswith("took     ") and again[-1].endswith(" s on CPU")
     assert sorted(file.name for file in (tmp_path / "diagnostics").iterdir()) == [
         "t2v-two_smoke-2.job.toml", "t2v-two_smoke-2.mp4", "t2v-two_smoke.job.toml", "t2v-two_smoke.mp4"
     ]  # fmt: skip
@@ -142,7 +148,7 @@ def test_what_cannot_run_or_is_absent_is_refused(tiny_model: TinyModel, tmp_path
 def test_a_component_without_room_is_not_begun(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(testload, "host_memory", lambda: (10**5, 10**5))
     monkeypatch.setattr(Components, "bring", lambda *_: pytest.fail("it was loaded"))
-    with pytest.raises(FitError, match=r"vae takes 0\.0 GB in fp32"):
+    with pytest.raises(FitError, match=r"vae takes 283\.2 kB in fp32, and there are 100\.0 kB"):
         tried(tiny_model("t2v"))
 
 
@@ -166,7 +172,7 @@ def test_a_number_that_is_none_is_named(
     (bad,) = done.failed
     assert (bad.name, bad.state, bad.finite, done.status) == (component, "failed", False, Exit.MODEL)
     assert bad.error and bad.error.code == "weights-not-finite"
-    assert f"{component} holds 1 numbers that are NaN or infinite, in {name}." in bad.error.message
+    assert f"{component} holds 1 number that is NaN or infinite, in {name}." in bad.error.message
     assert list(states(done).values()).count("loaded") == 5
     assert done.smoke and done.smoke.state == "skipped"
     assert not (tmp_path / "out").exists()
@@ -185,16 +191,83 @@ def test_one_that_fails_does_not_hold_up_the_others(tiny_model: TinyModel, tmp_p
     model = copy(tiny_model("t2v"), tmp_path / "model")
     (model / "tokenizer" / "tokenizer.json").write_text('{"model": 5}')
     done = wan_tui("test-load", model, "--json")
-    rows = {row["name"]: row for row in json.loads(done.stdout)["components"]}
-    assert done.returncode == 3
+    answer = json.loads(done.stdout)
+    rows = {row["name"]: row for row in answer["components"]}
+    assert (done.returncode, answer["ok"], answer["status"]) == (3, False, 3)
     assert rows["tokenizer"]["state"] == "failed"
     assert rows["tokenizer"]["error"]["code"] == "bad-component"
     assert [name for name, row in rows.items() if row["state"] == "loaded"] == [
         "text_encoder", "transformer", "vae", "scheduler"
     ]  # fmt: skip
-    told = "\n".join(lines(tried(model)))
-    assert "failed   tokenizer" in told
-    assert "4 of 5 components load" in told
+    told = list(lines(tried(model, tmp_path / "out")))
+    assert told[0] == "model: 1 of 5 components fails: tokenizer"
+    assert told[1].startswith("failed   tokenizer")
+    assert "warning: No clip was rendered." in told
+    assert not [line for line in told if "not load" in line]
+
+
+def test_what_helps_depends_on_where_the_model_comes_from(tiny_model: TinyModel, tmp_path: Path) -> None:
+    model = copy(tiny_model("t2v"), tmp_path / "model")
+    (model / "tokenizer" / "tokenizer.json").write_text('{"model": 5}')
+    (bad,) = tried(model).failed
+    assert bad.error and bad.error.code == "bad-component"
+    assert bad.error.suggestions == (
+        f"Compare {model / 'tokenizer'} with the same folder of the model it was made from.",
+    )
+    spec, _ = load_catalog().find("t2v-1.3B")
+    mended = testload._mendable(bad, Item(spec), model)
+    assert mended.error and mended.error.suggestions == ("wan-tui models verify t2v-1.3B@2.1.0 --repair",)
+    assert mended.error.actions == ("repair",)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "torch_for", "known"),
+    [
+        ("auto", None, True),
+        ("cpu", "cpu", True),
+        ("mps", "cpu", True),
+        ("x", "cpu", False),
+        ("x", "cuda", False),
+        ("cuda", "cpu", False),
+        ("cuda:9", "cuda", True),  # torch counts them
+        ("GPU-0a1b-2c", "hip", True),
+        ("", "cuda", False),
+    ],
+)
+def test_no_device_is_refused_before_torch(wanted: str, torch_for: str | None, known: bool) -> None:
+    machine = replace(this_machine(), torch_for=torch_for)
+    if known:
+        testload.check_device(wanted, machine)
+        return
+    with pytest.raises(JobError) as caught:
+        testload.check_device(wanted, machine)
+    assert (caught.value.code, caught.value.suggestions) == (
+        "no-such-device", ("Give --device auto, or --device cpu.",)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["test-load", "diagnose"])
+def test_no_device_is_said_in_words_of_the_command_line(verb: str, tiny_model: TinyModel, tmp_path: Path) -> None:
+    arguments = [verb, str(tiny_model("t2v")), "--device", "x", "--output", str(tmp_path / "out")]
+    assert _loaded_by(f"from wan_tui.cli import main; assert main({arguments!r}) == 2", HEAVY) == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_device_torch_does_not_see_is_said_so_too(tiny_model: TinyModel) -> None:
+    with pytest.raises(JobError, match="no device 'cuda:9' here") as caught:
+        tried(tiny_model("t2v"), device="cuda:9")
+    assert "device =" not in f"{caught.value.cause} {caught.value.suggestions}"
+
+
+@pytest.mark.parametrize("verb", ["check", "test-load", "diagnose"])
+def test_an_empty_name_is_refused(verb: str, tmp_path: Path) -> None:
+    done = wan_tui(verb, "", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "No model is named." in done.stderr
+    if verb != "check":
+        done = wan_tui(verb, "demo", "--output", "", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+    assert not list(tmp_path.glob("*_compat.json")) and not (tmp_path / "diagnostics").exists()
 
 
 def test_a_tokenizer_of_another_model_is_found(tiny_model: TinyModel, tmp_path: Path) -> None:
@@ -318,7 +391,7 @@ def test_no_video_comes_of_numbers_that_are_none(
     with pytest.raises(RunError, match=says) as caught:
         run(model, tmp_path / "out")
     assert caught.value.code == "not-finite"
-    assert caught.value.cause == f"{component} holds 1 numbers that are NaN or infinite, in {name}."
+    assert caught.value.cause == f"{component} holds 1 number that is NaN or infinite, in {name}."
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -81,10 +81,10 @@ def _lost(spec: ModelSpec, tasks: Sequence[str], instead_of: ModelSpec | None) -
         return
     here, there = (parameters(one).get("transformer", 0) for one in (spec, instead_of))
     if 0 < here < there:
-        yield f"{here / 1e9:.1f} instead of {there / 1e9:.1f} billion parameters in its transformer"
+        yield f"{here / 1e9:.1f} instead of {there / 1e9:.1f} billion parameters"
     if instead_of.two_experts and not spec.two_experts:
         yield "one expert instead of two"
     most, wanted = (max((w * h for w, h in one.sizes), default=0) for one in (spec, instead_of))
     if 0 < most < wanted:
         width, height = max(spec.sizes, key=lambda size: size[0] * size[1])
-        yield f"published for sizes up to {width}x{height}"
+        yield f"sizes up to {width}x{height}"

@@ -14,6 +14,7 @@ from engine.compat.fit import Need
 from engine.compat.identify import vae_version
 from engine.compat.machine import Machine
 
+_MOST_LISTED = 64
 _CONFIG_KEYS = (
     "num_layers",
     "num_attention_heads",
@@ -120,5 +121,12 @@ def _component(part: Component) -> dict[str, Any]:
         "parameters": part.parameters or None,
         "bytes": part.bytes or None,
         "dtypes": list(part.dtypes),
-        "config": {key: part.config[key] for key in _CONFIG_KEYS if key in part.config},
+        "config": {key: part.config[key] for key in _CONFIG_KEYS if _is_plain(part.config.get(key))},
     }
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value of a configuration can be told: nobody has checked that of a broken one."""
+    if isinstance(value, list):
+        return len(value) <= _MOST_LISTED and all(type(one) is int for one in value)
+    return type(value) is int

@@ -19,6 +19,7 @@ from engine.compat.shapes import config_value
 from engine.compat.shapes.keys import FLAG, Rule
 from engine.compat.shapes.layers import show
 
+_LARGEST = 1 << 63
 _RESTORE = "Restore {} from the repository of the model."
 
 
@@ -52,12 +53,12 @@ def _looks(parts: Mapping[str, Component]) -> bool:
 
 
 def _number(value: object) -> bool:
-    """What Python calculates with: true and false too."""
-    return isinstance(value, int | float)
+    """What Python calculates with, true and false too, and what a float can hold."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < _LARGEST)
 
 
 def _real(value: object) -> bool:
-    return type(value) in (int, float)
+    return _number(value) and not isinstance(value, bool)
 
 
 def _one_of(*names: str) -> Rule:

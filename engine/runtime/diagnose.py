@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hmac
 import json
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +24,19 @@ from engine.errors import Cancelled, FitError, JobError, ModelError
 from engine.events import Bus
 from engine.library.digest import Digests
 from engine.library.item import Item
+from engine.library.jsonfile import read_json
 from engine.library.locate import look
-from engine.paths import write_atomic
+from engine.paths import state_dir, write_atomic
 from engine.runtime.check import Subject, check
 from engine.runtime.failure import explain
 from engine.runtime.record import versions
 from engine.runtime.smoke import file_name
-from engine.runtime.testload import loadable, try_load
+from engine.runtime.testload import check_device, loadable, try_load
 
 SUFFIX = "_compat.json"
 _MOST_FILES = 500
+_MOST_BYTES = 64 << 20  # of a report that is looked into
+_KEY = "report.key"
 # What decides where models are looked for and how they run; tokens and passwords in them are taken out.
 _SETTINGS = (
     "MODELS_ROOT",
@@ -63,21 +69,24 @@ def diagnose(
     load: bool = True,
     device: str = "auto",
 ) -> tuple[Path, Facts]:
-    """Write the report about a model into `folder`; its path and what it says. Raises `JobError` (`bad-output`) where
-    it cannot be written, `ModelError` where there is nothing to report about, and `Cancelled`.
+    """Write the report about a model into `folder`; its path and what it says. Raises `JobError` where it cannot be
+    written (`bad-output`) or there is no such device, `ModelError` where there is nothing to report about, and
+    `Cancelled`.
 
     It is written before anything is loaded, and again after: a process that is ended for its memory leaves a report.
     """
     report = check(about, catalog)
+    if load:
+        check_device(device, report.machine)
     facts = _facts(about, report)
-    secrets = known_secrets()
-    path = folder / f"{file_name(redacted(about.name, secrets))}{SUFFIX}"
+    hidden = known_secrets()
+    path = _claim(folder, file_name(redacted(about.name, hidden)), facts["model"]["mark"])
 
     def write(attempt: Facts) -> Facts:
         facts["load_attempt"] = attempt
         facts["errors"] = [*_of(report, "error"), *_failures(attempt)]
         facts["recommendations"] = _recommendations(report, attempt)
-        clean: Facts = redacted(facts, secrets)
+        clean: Facts = redacted(facts, hidden)
         _write(path, clean)
         return clean
 
@@ -117,6 +126,8 @@ def _facts(about: Subject, report: Report) -> Facts:
         "system": {**said["environment"], "settings": _settings()},
         "model": {
             "name": report.name,
+            "id": about.item.id if about.item else None,
+            "mark": _mark(about),
             **{key: said[key] for key in ("path", "state", "family", "version", "tasks", "architecture", "like")},
             "memory": said["memory"],
             "files": list(_files(about.item, report)),
@@ -208,18 +219,61 @@ def known_secrets() -> tuple[str, ...]:
     return tuple(sorted((one for one in found if len(one) >= _LEAST_SECRET), key=len, reverse=True))
 
 
-def _write(path: Path, facts: Facts) -> None:
-    """Put the report at its place, over the one before; never over something else."""
+def _mark(about: Subject) -> str:
+    """Tells a model from others of its name. A report leaves the user's name out of paths, so the path is mixed with a
+    key that stays on this box: of a bare hash the name could be guessed."""
+    what = about.item.id if about.item else os.path.realpath(about.path or "")
+    return hmac.new(_key(), os.fsencode(what), "sha256").hexdigest()[:24]
+
+
+def _key() -> bytes:
+    with suppress(OSError):
+        file = state_dir() / _KEY
+        if not file.exists():
+            write_atomic(file, secrets.token_bytes(32))
+        return file.read_bytes()
+    return secrets.token_bytes(32)  # nowhere to keep one: no report is known again, and none is replaced
+
+
+def _claim(folder: Path, name: str, mark: str) -> Path:
+    """The file for the report: that of the same model, else a new one. Another model of the same name keeps its own."""
+    path = folder / f"{name}{SUFFIX}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(path) and not _is_ours(path):
-            raise _unwritable(path, "something that is no report of yours has that name")
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in count(2):
+            with suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
+                json.dump({"model": {"mark": mark}}, file)
+                return path
+            if not _is_ours(path):
+                raise _unwritable(path, "something that is no report of yours has that name")
+            if _marked(path) == mark:
+                return path
+            path = folder / f"{name}-{number}{SUFFIX}"
+    except OSError as error:
+        raise _refused(path, error) from None
+    raise AssertionError  # there is always a next number
+
+
+def _marked(path: Path) -> object:
+    """Which model a report is about; None where it does not say."""
+    try:
+        model = read_json(path, _MOST_BYTES).get("model")
+    except ModelError:
+        return None
+    return model.get("mark") if isinstance(model, dict) else None
+
+
+def _write(path: Path, facts: Facts) -> None:
+    try:
         # Paths that are no valid UTF-8 are escaped.
         write_atomic(path, (json.dumps(facts, indent=2) + "\n").encode(), shared=True)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise  # it has a name of its own
-        raise _unwritable(path, error.strerror or str(error)) from None
+        raise _refused(path, error) from None
+
+
+def _refused(path: Path, error: OSError) -> Exception:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # it has a name of its own
+    return error if full else _unwritable(path, error.strerror or str(error))
 
 
 def _is_ours(path: Path) -> bool:

@@ -6,7 +6,6 @@ name.
 
 from __future__ import annotations
 
-import math
 import os
 import stat
 from collections.abc import Iterable
@@ -36,6 +35,7 @@ from engine.video.write import check_output
 
 DEFAULT_CRF = {".mp4": 18, ".webm": 31}
 _MP4_MAX_CRF = 51
+_LARGEST_SHIFT = 1e6
 _GIF_MAX_FPS = 100  # players take a shorter frame for a mistake
 _USED_BY = {"strength": ("video",), "conditioning_scale": ("vace",)}
 
@@ -287,8 +287,8 @@ def _guidance_2(job: Job, spec: ModelSpec, folder: ModelFolder | None, guidance:
 def _saved_shift(folder: ModelFolder | None) -> float | None:
     config = folder.config("scheduler") if folder else {}
     value = config.get("flow_shift", config.get("shift"))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST_SHIFT:
+        return None  # the rules of the folder have their say on it
     return float(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -12,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 from engine.catalog import Catalog
 from engine.compat.anatomy import read_anatomy
 from engine.compat.examine import cleared
-from engine.compat.finding import refuse
+from engine.compat.finding import refuse, remedy
 from engine.compat.fit import need
 from engine.compat.folder import LOADABLE, WEIGHTLESS, ModelFolder
 from engine.compat.grant import PIPELINE
 from engine.compat.identify import component_parameters, folder_item
+from engine.compat.machine import Machine
 from engine.compat.report import Report
 from engine.control import Control
-from engine.errors import Exit, FitError, ModelError, WanError
+from engine.errors import Exit, FitError, JobError, ModelError, WanError
 from engine.events import Bus
 from engine.finite import look_over
 from engine.hardware import Device, PeakMemory, choose_device, host_memory
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from engine.pipelines.components import Components
 
 _MOST_NAMED = 5
+_ASKED = ("bad-component", "weights-not-finite")  # what is to do about them depends on where the model comes from
+_TORCH_KNOWS = re.compile(r"cuda(:\d+)?|[A-Za-z]+-[\w-]+")  # or a UUID
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,14 @@ class LoadTest:
             return Exit.DOES_NOT_FIT if full else Exit.MODEL
         return self.smoke.error.status if self.smoke and self.smoke.error else Exit.DONE
 
+    @property
+    def passed(self) -> bool:
+        return self.status == Exit.DONE
+
     def as_dict(self) -> dict[str, Any]:
         return {
+            "ok": self.passed,
+            "status": int(self.status),
             "name": self.name,
             "verdict": self.verdict,
             "device": self.device.as_dict(),
@@ -115,6 +125,26 @@ def loadable(about: Subject, report: Report, catalog: Catalog) -> Item:
     return folder_item(report.anatomy.folder, catalog)
 
 
+def check_device(wanted: str, machine: Machine) -> None:
+    """Refuse what is no device here, before the seconds that torch takes. Raises `JobError`."""
+    if wanted in ("auto", "cpu") or wanted.split(":")[0] in ("mps", "xpu"):
+        return
+    if machine.torch_for in ("cuda", "hip") and _TORCH_KNOWS.fullmatch(wanted):
+        return
+    has = ", ".join(f"{card.name} ({card.uuid})" for card in machine.cards) or "no GPU"
+    built = " and a torch for the CPU alone" if machine.torch_for == "cpu" else ""
+    raise _no_device(wanted, f"This box has {has}{built}.")
+
+
+def _no_device(wanted: str, why: str) -> JobError:
+    return JobError(
+        "no-such-device",
+        f"There is no device {wanted[:80]!r} here.",
+        cause=why,
+        suggestions=["Give --device auto, or --device cpu."],
+    )
+
+
 def try_load(
     item: Item,
     report: Report,
@@ -131,12 +161,15 @@ def try_load(
     """
     since = time.monotonic()
     load_libraries()
-    chosen, _ = choose_device(device)
+    try:
+        chosen, _ = choose_device(device)
+    except JobError as error:  # it speaks of the line of a job file
+        raise _no_device(device, f"It is {error.message.partition(' is ')[2]}") from None
     folder = _folder(item, report)
-    components = _load_all(folder, report, chosen, bus, control)
+    components = tuple(_mendable(part, item, folder.path) for part in _load_all(folder, report, chosen, bus, control))
     clip: Smoke | None = None
     if smoke_to is not None and any(part.error for part in components):
-        clip = Smoke("skipped", warnings=("A component does not load.",))
+        clip = Smoke("skipped", warnings=("No clip was rendered.",))
     elif smoke_to is not None:
         clip = smoke(item, folder, catalog, report.name, smoke_to, chosen.torch_name, bus, control)
     return LoadTest(report.name, report.verdict, chosen, components, clip, round(time.monotonic() - since, 3))
@@ -217,6 +250,22 @@ def _try(components: Components, name: str, device: Device) -> Tried:
     return Tried(name, kind, state, seconds, peak_rss_bytes=rss, peak_vram_bytes=vram, error=error, **figures)
 
 
+def _mendable(part: Tried, item: Item, folder: Path) -> Tried:
+    """The failure of a damaged component with what helps: only what comes from a repository can be fetched again."""
+    error = part.error
+    if error is None or error.code not in _ASKED:
+        return part
+    actions: tuple[str, ...] = ()
+    if item.spec.builtin:
+        helps = f"Remove {folder}: it is made again."
+    elif item.sources or item.made:
+        helps, actions = remedy("repair", "models", "verify", item.id, "--repair").command, ("repair",)
+    else:
+        helps = f"Compare {folder / part.name} with the same folder of the model it was made from."
+    told = ModelError(error.code, error.message, cause=error.cause, suggestions=[helps], actions=actions)
+    return replace(part, error=told)
+
+
 def _weighed(components: Components, name: str) -> dict[str, Any]:
     """Bring a component in, and tell what its weights are."""
     module = components.bring(name)
@@ -231,8 +280,6 @@ def _weighed(components: Components, name: str) -> dict[str, Any]:
             "weights-not-finite",
             told,
             cause=f"The weights in {where} are damaged, or were saved from a training that failed.",
-            suggestions=["Verify the files of the model, or fetch this component again."],
-            actions=["verify"],
         )
     warnings: tuple[str, ...] = ()
     if found.flat:
@@ -257,9 +304,8 @@ def _try_small(components: Components, name: str) -> None:
     if problem:
         raise ModelError(
             "bad-component",
-            f"The component {name} in {components.folder.path} loads and does not work.",
+            f"The component {name} in {components.folder.path} does not work.",
             cause=problem,
-            suggestions=["Download this component again."],
         )
 
 

@@ -21,7 +21,10 @@ def agreed(question: str, control: Control, *, yes: bool, as_json: bool) -> bool
         return True
     if as_json or not os.isatty(0) or not os.isatty(2):
         raise JobError(
-            "not-confirmed", "Nothing was done: there is nobody to ask.", suggestions=["Give --yes to agree."]
+            "not-confirmed",
+            "Nothing was done: there is nobody to ask.",
+            cause=f"The question is: {question}",
+            suggestions=["Give --yes to agree."],
         )
     with suppress(termios.error):
         termios.tcflush(0, termios.TCIFLUSH)  # what was typed before the question is no answer to it

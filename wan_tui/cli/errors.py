@@ -31,8 +31,17 @@ def reported(command: Callable[[], int], *, as_json: bool) -> int:
             if as_json:
                 print(json.dumps(named.as_dict()), flush=True)
             elif sys.stderr:
-                print(described(named), file=sys.stderr)
+                from wan_tui.cli.layout import laid_out, width_of
+
+                print(laid_out(described(named).splitlines(), width_of(sys.stderr)), file=sys.stderr)
         return named.status
+
+
+def answered(text: str, status: int) -> int:
+    """Print an answer, and return the status it ends with: what was found stays so when the reader has gone."""
+    with suppress(BrokenPipeError):
+        print(text, flush=True)
+    return status
 
 
 def described(error: WanError) -> str:
@@ -46,9 +55,17 @@ def described(error: WanError) -> str:
 def plain(text: str) -> str:
     """Text from files or the network, made harmless for a terminal: what controls it or turns text becomes visible."""
     return "".join(
-        f"\\x{ord(char):02x}" if char != "\t" and (unicodedata.category(char) in _UNSEEN or char in _TURNS) else char
+        _escaped(char) if char != "\t" and (unicodedata.category(char) in _UNSEEN or char in _TURNS) else char
         for char in text
     )
+
+
+def _escaped(char: str) -> str:
+    """A character as Python writes it; half of a surrogate pair is how it holds a byte that is no UTF-8."""
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
 
 
 def log_to_file() -> None:

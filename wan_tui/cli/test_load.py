@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.catalog import load_catalog
 from engine.control import Control
-from engine.errors import Cancelled, Exit
+from engine.errors import Cancelled, Exit, JobError
 from engine.events import Bus, Event, JobFinished, JobStarted, Stage
-from engine.runtime.check import check, subject
-from engine.runtime.testload import LoadTest, Tried, loadable, try_load
-from engine.units import parameters, size
-from wan_tui.cli.errors import described, log_to_file, plain
+from engine.runtime.check import check
+from engine.runtime.testload import LoadTest, Tried, check_device, loadable, try_load
+from engine.units import counted, parameters, size
+from wan_tui.cli.check import named, title
+from wan_tui.cli.errors import answered, described, log_to_file, plain
+from wan_tui.cli.layout import laid_out, width_of
 from wan_tui.printing import printer_for
 from wan_tui.signals import Signals
 
@@ -40,8 +43,7 @@ def stoppable(args: argparse.Namespace, work: Callable[[Bus, Control], tuple[int
         return Exit.TERMINATED if control.reason == "terminated" else Exit.CANCELLED
     finally:
         mailbox.close(PATIENCE_S)
-    print(answer)
-    return status
+    return answered(answer, status)
 
 
 class Progressing:
@@ -64,37 +66,56 @@ class Progressing:
         self._printer(event)
 
 
+def folder_asked(args: argparse.Namespace) -> Path:
+    """Where `--output` says. An unset variable of a script is no folder."""
+    given = getattr(args, "output", None)
+    if given == "":
+        raise JobError("bad-output", "--output names no folder.", suggestions=["Name a folder, or leave it out."])
+    return Path(os.path.expanduser(given or DEFAULT_FOLDER)).absolute()
+
+
 def _test(args: argparse.Namespace, bus: Bus, control: Control) -> tuple[int, str]:
+    folder = folder_asked(args)
     catalog = load_catalog()
-    about = subject(args.model, catalog)
+    about = named(args.model, catalog)
     report = check(about, catalog)
+    check_device(args.device, report.machine)
     item = loadable(about, report, catalog)
-    folder = Path(os.path.expanduser(getattr(args, "output", None) or DEFAULT_FOLDER)).absolute()
     smoke_to = folder if args.smoke_test else None
     done = try_load(item, report, catalog, bus, control, device=args.device, smoke_to=smoke_to)
     if args.json:
         return done.status, json.dumps(done.as_dict(), indent=2)
-    return done.status, "\n".join(map(plain, lines(done)))
+    return done.status, laid_out(lines(done, title(about)), width_of(sys.stdout))
 
 
-def lines(done: LoadTest) -> Iterator[str]:
-    """What came of it, for people."""
-    for part in done.components:
+def lines(done: LoadTest, title: str | None = None) -> Iterator[str]:
+    """What came of it, for people: the answer, what failed and why, then the figures."""
+    yield f"{title or done.name}: {_answer(done)}"
+    for part in done.failed:
         yield from _row(part)
     clip = done.smoke
+    if clip:
+        yield from (f"warning: {warning}" for warning in clip.warnings)
+        yield from described(clip.error).splitlines() if clip.error else ()
+    for part in done.components:
+        if not part.error:
+            yield from _row(part)
     if clip and clip.done:
         made = clip.done
         peaks = _peaks(made.peak_rss_bytes, made.peak_vram_bytes)
         yield f"clip     {made.frames} frames of {made.width}x{made.height} in {made.seconds:.1f} s, {peaks}"
         yield f"output   {made.output}"
         yield f"sha256   {made.output_sha256}"
-    if clip:
-        yield from (f"warning: {warning}" for warning in clip.warnings)
-        yield from described(clip.error).splitlines() if clip.error else ()
-    count, bad = len(done.components), len(done.failed)
-    loads = f"{count - bad} of {count} components load" if bad else f"all {count} components load"
-    renders = "" if clip is None else {"done": ", it renders", "failed": ", it does not render"}.get(clip.state, "")
-    yield f"{done.name}: {loads}{renders} on {done.device.name}, {done.seconds:.1f} s"
+    yield f"took     {done.seconds:.1f} s on {done.device.name}"
+
+
+def _answer(done: LoadTest) -> str:
+    if done.failed:
+        bad = ", ".join(part.name for part in done.failed)
+        fail = "fail" if done.failed[1:] else "fails"
+        return f"{len(done.failed)} of {counted(len(done.components), 'component')} {fail}: {bad}"
+    renders = {"done": ", and it renders", "failed": ", and it does not render"}
+    return f"every component loads{renders.get(done.smoke.state, '') if done.smoke else ''}"
 
 
 def _row(part: Tried) -> Iterator[str]:

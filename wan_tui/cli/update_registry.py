@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.compat.registry_update import update_registry
+from engine.units import counted
 from wan_tui.cli.errors import plain
 
 
@@ -21,7 +22,7 @@ def command(args: argparse.Namespace) -> int:
     for one in done.changes:
         what = f"changed  {one.key}: {_text(one.old)} -> " if one.old is not None else f"added    {one.key}: "
         print(plain(what + _text(one.new)))
-    count = f"{len(done.changes)} facts" if done.changes else "nothing new"
+    count = counted(len(done.changes), "fact") if done.changes else "nothing new"
     print(plain(f"merged   {count} of {done.file}, which is of {done.revised}; kept in {done.kept}"))
     return 0
 
