@@ -11,7 +11,7 @@ help:
 	@echo "make demo   set up, then render a video with the built-in model"
 	@echo "make test   set up, then run the tests (minutes)"
 	@echo "make lint   ruff, mypy and the floor laws"
-	@echo "make bench  measure start-up, memory and the library, beside what they are compared with"
+	@echo "make bench  measure start-up, memory, the library and checks, beside what they are compared with"
 	@echo "make soak   the long proofs: repeats, fuzz, cancels, kills"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -36,6 +36,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.library
+	$(BIN)/python -m benchmarks.check
 
 soak: $(INSTALLED)
 	$(BIN)/pytest -m soak -s

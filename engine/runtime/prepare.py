@@ -179,10 +179,9 @@ def _check_text(job: Job, file: Path) -> None:
 
 def _folder(spec: ModelSpec, disk: OnDisk) -> ModelFolder | None:
     """The model's folder where there is enough of it to tell what it is. Raises `ModelError`."""
-    path = spec.path or disk.path
-    if path is None or not (path.is_dir() if spec.path else (path / INDEX).is_file()):
-        return None
-    return open_folder(path)
+    if spec.path:
+        return folder_in(read_anatomy(spec.path)) if os.path.lexists(spec.path) else None
+    return open_folder(disk.path) if disk.path and (disk.path / INDEX).is_file() else None
 
 
 def _names(specs: Iterable[ModelSpec]) -> str:
