@@ -35,6 +35,17 @@ class Facts:
     notes: tuple[str, ...]
     origin: Mapping[str, str]
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "pipeline": self.pipeline,
+            "requires": list(self.requires),
+            "optimisations": list(self.optimisations),
+            "vram_min_bytes": self.vram_min_bytes,
+            "vram_advice_bytes": self.vram_advice_bytes,
+            "notes": list(self.notes),
+            "origin": dict(self.origin),
+        }
+
     def asked_by(self, requirement: str) -> str:
         """Which fact asks for a package."""
         return self.origin[f"requires.{read_requirement(requirement).name}"]

@@ -12,13 +12,13 @@ from engine.compat.anatomy import Anatomy, read_anatomy
 from engine.compat.copy import judge_copy
 from engine.compat.examine import examine
 from engine.compat.fallback import alternatives, usable_components
-from engine.compat.finding import Finding, as_finding, remedy, verdict
+from engine.compat.finding import SEVERITIES, Finding, as_finding, remedy, verdict
 from engine.compat.fit import judge_disk, judge_hardware, need_here
 from engine.compat.foreign import judge_foreign
 from engine.compat.identify import alike, component_parameters, folder_item, parameters, wan_version
 from engine.compat.libraries import facts_of, judge_libraries
 from engine.compat.machine import Machine, this_machine
-from engine.compat.registry import Facts, load_registry
+from engine.compat.registry import load_registry
 from engine.compat.report import Report
 from engine.errors import JobError, ModelError
 from engine.library.digest import Digests
@@ -89,26 +89,18 @@ def _check_item(name: str, item: Item, anatomy: Anatomy | None, catalog: Catalog
     recipes = runnable(spec)
     findings = list(_judge_support(item, recipes))
     waits = any(finding.severity == "error" for finding in findings)  # for a later version: nothing helps today
-    is_folder = spec.path is not None
-    findings += [] if spec.builtin or is_folder or waits else judge_copy(item, disk)
-    path = spec.path if is_folder else disk.path
-    if spec.path and not os.path.lexists(spec.path):
-        message = f"{item.id} is not at {spec.path}."
-        findings.append(Finding("error", "model-absent", message, suggestions=("Check its path.",)))
-    if path and os.path.lexists(path) and (is_folder or disk.whole):
+    path = spec.path or disk.path
+    findings += [] if waits else _judge_place(item, disk)
+    if path and os.path.lexists(path) and (spec.path or disk.whole):
         base = next(iter(recipes.values())).components if recipes else spec.required
-        if item.variant and item.variant.files:
-            anatomy, found = _read_files(path, disk)
-        else:
-            anatomy = anatomy or read_anatomy(path)
-            found = examine(item, anatomy, base)
+        anatomy, found = _examined(item, disk, path, anatomy, base)
         findings += found
     registry = load_registry()
     findings += [Finding("note", "registry-left-out", problem) for problem in registry.problems]
     facts = facts_of(item, anatomy, registry)
-    findings += [] if waits else judge_libraries(item, facts, anatomy)
     counts = (component_parameters(anatomy) if anatomy else None) or parameters(spec)
-    findings += [] if waits else judge_hardware(counts, machine)
+    if not waits:
+        findings += [*judge_libraries(item, facts, anatomy), *judge_hardware(counts, machine)]
     if any(finding.code == "model-absent" for finding in findings) and item.expected_bytes:
         findings += judge_disk(max(0, item.expected_bytes - disk.present_bytes), machine)
     report = Report(
@@ -117,24 +109,47 @@ def _check_item(name: str, item: Item, anatomy: Anatomy | None, catalog: Catalog
         spec.family,
         (wan_version(anatomy, spec.family) if anatomy else None) or spec.version[:3] or None,
         spec.tasks,
-        None if is_folder else disk.state,
+        None if spec.path else disk.state,
         anatomy,
         _ordered(findings),
         machine,
         need_here(counts, machine),
-        alike(anatomy, spec.family, catalog) if anatomy and is_folder else (),
-        facts=_told(facts),
+        alike(anatomy, spec.family, catalog) if anatomy and spec.path else (),
+        facts=facts.as_dict(),
     )
-    if report.verdict == "runs":
-        return report
-    stuck = report.verdict == "cannot-run" or any(one.code in ("vram-low", "ram-low") for one in findings)
+    return report if report.verdict == "runs" else _with_ways_out(report, spec, catalog)
+
+
+def _judge_place(item: Item, disk: OnDisk) -> Iterator[Finding]:
+    """Whether the model is where it should be."""
+    path = item.spec.path
+    if path and not os.path.lexists(path):
+        message = f"{item.id} is not at {path}."
+        yield Finding("error", "model-absent", message, suggestions=("Check its path.",))
+    elif not path and not item.spec.builtin:  # the built-in one is made when it is first run
+        yield from judge_copy(item, disk)
+
+
+def _examined(
+    item: Item, disk: OnDisk, path: Path, anatomy: Anatomy | None, base: tuple[str, ...]
+) -> tuple[Anatomy, tuple[Finding, ...]]:
+    if item.variant and item.variant.files:
+        return _read_files(path, disk)
+    anatomy = anatomy or read_anatomy(path)
+    return anatomy, examine(item, anatomy, base)
+
+
+def _with_ways_out(report: Report, spec: ModelSpec, catalog: Catalog) -> Report:
+    """The report with what is left of the model, and what else would do, where that is asked for."""
+    stuck = report.verdict == "cannot-run"
+    small = any(finding.code in ("vram-low", "ram-low") for finding in report.findings)
     if report.like:  # what is lost is told beside the published model
         known, _ = catalog.find(report.like[0])
         spec = replace(spec, architecture=known.architecture, boundary_ratio=known.boundary_ratio)
     return replace(
         report,
-        usable=usable_components(anatomy, findings) if anatomy and report.verdict == "cannot-run" else (),
-        alternatives=alternatives(spec.tasks, spec, _candidates(catalog), machine) if stuck else (),
+        usable=usable_components(report.anatomy, report.findings) if report.anatomy and stuck else (),
+        alternatives=alternatives(spec.tasks, spec, _candidates(catalog), report.machine) if stuck or small else (),
     )
 
 
@@ -169,21 +184,9 @@ def _judge_support(item: Item, recipes: dict[str, Recipe]) -> Iterator[Finding]:
         yield Finding("note", "some-tasks", f"This version runs {able} with it, and not yet {unable}.")
 
 
-def _told(facts: Facts) -> dict[str, object]:
-    return {
-        "pipeline": facts.pipeline,
-        "requires": list(facts.requires),
-        "optimisations": list(facts.optimisations),
-        "vram_min_bytes": facts.vram_min_bytes,
-        "vram_advice_bytes": facts.vram_advice_bytes,
-        "notes": list(facts.notes),
-        "origin": dict(facts.origin),
-    }
-
-
 def _ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The gravest first, each kind in the order it was found; none twice."""
-    rank = ("error", "warning", "note").index
+    rank = SEVERITIES.index
     return tuple(sorted(dict.fromkeys(findings), key=lambda finding: rank(finding.severity)))
 
 
