@@ -515,7 +515,7 @@ def _boundary(bench: Bench) -> Path:
     return index(bench.copy(), boundary_ratio=0.875)
 
 
-@case("index: the 5B without expand_timesteps", "conditions", "no-expand-timesteps", "taken as true")
+@case("index: the 5B without expand_timesteps", "conditions", "no-expand-timesteps", "that is taken as true")
 def _no_expand(bench: Bench) -> Path:
     return index(bench.copy("ti2v"), expand_timesteps=GONE)
 

@@ -65,23 +65,16 @@ def _channels(folder: ModelFolder, parts: Mapping[str, Component], expert: Compo
 def _timesteps(folder: ModelFolder, parts: Mapping[str, Component]) -> Iterator[Finding]:
     """Which models have a timestep for every token, which their image task needs."""
     vae, said = parts.get("vae"), folder.index.get("expand_timesteps")
-    if vae is None:
+    if vae is None or _value(vae, "is_residual") is not True or said is True:
         return
-    index = folder.path / "model_index.json"
-    if _value(vae, "is_residual") is True and said is None:
-        yield Finding(
-            "warning",
-            "no-expand-timesteps",
-            f"{index} does not say expand_timesteps; as the VAE is that of Wan 2.2 5B, it is taken as true.",
-            suggestions=("Restore model_index.json from the repository of the model.",),
-        )
-    elif _value(vae, "is_residual") is True and said is False:
-        yield Finding(
-            "warning",
-            "no-expand-timesteps",
-            f"{index} says expand_timesteps = false, and the VAE is that of Wan 2.2 5B: it runs from text alone.",
-            suggestions=("If it is to run from an image too, restore model_index.json from the model's repository.",),
-        )
+    what = "does not say expand_timesteps" if said is None else "says expand_timesteps = false"
+    so = "that is taken as true" if said is None else "it runs from text alone"
+    yield Finding(
+        "warning",
+        "no-expand-timesteps",
+        f"{folder.path / 'model_index.json'} {what}, and the VAE is that of Wan 2.2 5B: {so}.",
+        suggestions=("Restore model_index.json from the repository of the model.",),
+    )
 
 
 def _width(
