@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import psutil
 
@@ -110,7 +110,7 @@ def cards() -> tuple[tuple[Card, ...], str | None]:
             driver = str(nvml.nvmlSystemGetDriverVersion())
         except nvml.NVMLError:  # a driver that went away
             return (), None
-    return _visible(found), driver
+    return visible(found), driver
 
 
 def _card_at(nvml: Any, index: int) -> tuple[Card, ...]:
@@ -143,14 +143,24 @@ def _card(nvml: Any, handle: Any) -> Card:
     return Card(str(uuid), str(name or "GPU"), total, free, ask("nvmlDeviceGetCudaComputeCapability"))
 
 
-def _visible(found: Sequence[tuple[Card, ...]]) -> tuple[Card, ...]:
+class Identified(Protocol):
+    """Anything that stands for a device of the driver."""
+
+    @property
+    def uuid(self) -> str: ...
+
+
+_Any = TypeVar("_Any", bound=Identified)
+
+
+def visible(found: Sequence[tuple[_Any, ...]]) -> tuple[_Any, ...]:
     """What CUDA_VISIBLE_DEVICES leaves. Numbers in it count by the order of the bus, which is CUDA's where it is asked
     for (CUDA_DEVICE_ORDER) or the cards are alike."""
     every = tuple(card for parts in found for card in parts)
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
         return every
-    chosen: list[Card] = []
+    chosen: list[_Any] = []
     for word in (part.strip() for part in wanted.split(",")):
         named = [card for card in every if word and card.uuid.startswith(word)]
         numbered = found[int(word)] if word.isdecimal() and int(word) < len(found) else ()
@@ -167,30 +177,47 @@ def cuda_devices() -> list[Device]:
     cards = []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
-        uuid = _uuid(getattr(properties, "uuid", index))
+        uuid = driver_uuid(getattr(properties, "uuid", index))
         free, total = _nvml_memory(uuid) or torch.cuda.mem_get_info(index)
         cards.append(Device(f"cuda:{index}", uuid, properties.name, total, free))
     return cards
 
 
-def _uuid(raw: object) -> str:
+def driver_uuid(raw: object) -> str:
+    """What torch calls a device, as the driver writes it."""
     text = str(raw)
     return text if text.startswith(("GPU-", "MIG-")) else f"GPU-{text}"
+
+
+class NoDriver(Exception):
+    """NVML cannot be used. `code` is what it answered, None where its library is not installed."""
+
+    def __init__(self, code: int | None, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def open_nvml() -> Any:
+    """NVML, initialised; whoever asked shuts it down. Raises `NoDriver`."""
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")  # a look costs nothing, the bindings 10 ms
+    except OSError as error:
+        raise NoDriver(None, str(error)) from error
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise NoDriver(error.value, str(error)) from error
+    return pynvml
 
 
 @contextmanager
 def _nvml() -> Iterator[Any]:
     """NVML, or None where there is no driver."""
     try:
-        ctypes.CDLL("libnvidia-ml.so.1")  # a look costs nothing, the bindings 10 ms
-    except OSError:
-        yield None
-        return
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
+        pynvml = open_nvml()
+    except NoDriver:
         yield None
         return
     try:

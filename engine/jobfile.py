@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,10 @@ def number(low: float, high: float, *, above: bool = False) -> Rule:
     return rule
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_CONTROL_IN_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
 def text(limit: int, *, lines: bool = False) -> Rule:
     def rule(value: Any, folder: Path) -> str:
         if not isinstance(value, str):
@@ -74,10 +78,9 @@ def text(limit: int, *, lines: bool = False) -> Rule:
             raise Refused("is not valid UTF-8") from None
         if size > limit:
             raise Refused(f"is {size} bytes long; at most {limit} are taken")
-        for char in value:
-            if (ord(char) < 32 or 127 <= ord(char) < 160) and not (lines and char in "\n\t"):
-                allowed = "; only newline and tab are taken" if lines else ""
-                raise Refused(f"holds the control character U+{ord(char):04X}{allowed}")
+        if found := (_CONTROL_IN_LINES if lines else _CONTROL).search(value):
+            allowed = "; only newline and tab are taken" if lines else ""
+            raise Refused(f"holds the control character U+{ord(found[0]):04X}{allowed}")
         return value
 
     return rule
@@ -150,6 +153,14 @@ def device_name(value: Any, folder: Path) -> str:
     return name
 
 
+def size(value: Any, folder: Path) -> tuple[int, int]:
+    """`"832*480"` as width and height."""
+    match = re.fullmatch(r"\s*(\d{1,6})\s*[*xX×]\s*(\d{1,6})\s*", value) if isinstance(value, str) else None
+    if not match:
+        raise Refused('must be "width*height", such as "832*480"')
+    return _SIDE(int(match[1]), folder), _SIDE(int(match[2]), folder)
+
+
 _SIDE = whole(16, 8192)
 _FRAMES = four_k_plus_one(5, 100_001)
 _ONE_FRAME_TOO = four_k_plus_one(1, 100_001)
@@ -187,6 +198,11 @@ _SEGMENT: dict[str, Rule] = {"frames": _FRAMES, "prompt": text(PROMPT_BYTES, lin
 _MAKES: dict[str, type] = {"inputs": Inputs, "memory": Memory, "output": Output}
 _TOP_NAMES = (*_TOP, "size", "segments", "recorded", *_TABLES)
 
+RULES: Mapping[str, Rule] = (
+    _TOP | {"size": size} | {f"{table}.{key}": rule for table, rules in _TABLES.items() for key, rule in rules.items()}
+)
+"""The rule of each key that holds one value; those of a table are dotted."""
+
 
 def _kind(value: Any) -> str:
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list"}
@@ -201,23 +217,39 @@ def read_job(file: Path, overrides: Sequence[str] = ()) -> Job:
 
     Raises `JobError` with the file, the key, its line where known, the value and the nearest valid one.
     """
+    table, source = read_table(file)
+    for override in overrides:
+        _apply(override, table)
+    return job_from_table(table, file, source)
+
+
+def read_table(file: Path) -> tuple[dict[str, Any], str]:
+    """The TOML of a file, not yet checked, and its source. Raises `JobError`."""
     source = _read_text(file)
     try:
-        table = tomllib.loads(source)
+        return tomllib.loads(source), source
     except tomllib.TOMLDecodeError as error:
         raise JobError("bad-toml", f"{file} is not valid TOML: {error}.", suggestions=_toml_hints(source)) from None
     except ValueError:  # a number of thousands of digits
         raise JobError("bad-toml", f"{file} holds a number with too many digits.") from None
     except RecursionError:
         raise JobError("bad-toml", f"{file} is nested too deeply to be a job file.") from None
-    for override in overrides:
-        _apply(override, table)
-    return job_from_table(table, file, source)
 
 
 def job_from_table(table: Mapping[str, Any], file: Path, source: str = "") -> Job:
     """Check a parsed job; relative paths are taken from the folder of `file`."""
     check = _Checker(file, source)
+    job = _each_key(table, check)
+    check.together(job, table)
+    return job
+
+
+def job_of_keys(table: Mapping[str, Any], file: Path, source: str = "") -> Job:
+    """A job of which each key is right by itself: `conflicts` may have more to say, and the prompt may be missing."""
+    return _each_key(table, _Checker(file, source))
+
+
+def _each_key(table: Mapping[str, Any], check: _Checker) -> Job:
     check.names("", table, _TOP_NAMES)
     values = check.values("", {k: v for k, v in table.items() if k in _TOP}, _TOP)
     if "size" in table:
@@ -227,9 +259,7 @@ def job_from_table(table: Mapping[str, Any], file: Path, source: str = "") -> Jo
             values[name] = _MAKES[name](**check.table(name, table[name], rules))
     if "segments" in table:
         values["segments"] = check.segments(table["segments"])
-    job = Job(**values)
-    check.together(job, table)
-    return job
+    return Job(**values)
 
 
 def _read_text(file: Path) -> str:
@@ -279,6 +309,11 @@ def _apply(override: str, table: dict[str, Any]) -> None:
 def _override_value(names: list[str], raw: str) -> Any:
     if names[-1] in ("prompt", "negative_prompt", "model", "device") or names == ["output", "path"]:
         return raw
+    return literal(raw)
+
+
+def literal(raw: str) -> Any:
+    """A value as TOML writes it; what is not TOML is a text."""
     try:
         parsed = tomllib.loads(f"v = {raw}")
     except (ValueError, RecursionError):
@@ -317,11 +352,8 @@ class _Checker:
         value = table["size"]
         if "width" in table or "height" in table:
             raise self.refusal("size", value, Refused("stands beside width or height: give one or the other"))
-        match = re.fullmatch(r"\s*(\d{1,6})\s*[*xX×]\s*(\d{1,6})\s*", value) if isinstance(value, str) else None
-        if not match:
-            raise self.refusal("size", value, Refused('must be "width*height", such as "832*480"'))
         try:
-            return {"width": _SIDE(int(match[1]), self.file), "height": _SIDE(int(match[2]), self.file)}
+            return dict(zip(("width", "height"), size(value, self.file.parent), strict=True))
         except Refused as refused:
             raise self.refusal("size", value, refused) from None
 
@@ -338,32 +370,18 @@ class _Checker:
 
     def together(self, job: Job, table: Mapping[str, Any]) -> None:
         """What one key alone cannot show."""
-        if (job.width is None) != (job.height is None):
-            lone, other = ("width", "height") if job.width else ("height", "width")
-            raise self.refusal(lone, getattr(job, lone), Refused(f"is given without {other}: give both or neither"))
         if "prompt" not in table and not job.segments:
             raise JobError(
                 "bad-value",
                 f"{self.file}: prompt is missing.",
                 suggestions=['Add prompt = "…", saying what is to be seen.'],
             )
-        if job.guidance is not None and job.guidance <= 1 and (job.guidance_2 or 0) > 1:
-            problem = "is above 1 while guidance is 1 or less, which switches guidance off for both experts"
-            raise self.refusal("guidance_2", job.guidance_2, Refused(problem, 1.0))
-        if job.inputs.last_image and not job.inputs.image:
-            raise self.refusal("inputs.last_image", job.inputs.last_image, Refused("needs inputs.image beside it"))
-        if job.memory.overlap and job.memory.window and job.memory.overlap >= job.memory.window:
-            raise self.refusal("memory.overlap", job.memory.overlap, Refused("must be less than memory.window"))
-        if job.seed is not None and job.seed + job.count - 1 > MAX_SEED:
-            raise self.refusal("count", job.count, Refused("takes seeds beyond 2^63-1", 1))
+        for key, value, refused in conflicts(job):
+            raise self.refusal(key, value, refused)
 
     def refusal(self, key: str, value: Any, refused: Refused) -> JobError:
-        suggestions = [] if refused.nearest is None else [f"The nearest valid value is {_show(refused.nearest)}."]
-        return JobError(
-            "bad-value",
-            f"{self.file}{self._line(key)}: {key} = {_show(value)} {refused.problem}.",
-            suggestions=suggestions,
-        )
+        problem, hints = refusal_words(key, value, refused)
+        return JobError("bad-value", f"{self.file}{self._line(key)}: {problem}", suggestions=hints)
 
     def _unknown(self, table: str, key: str, allowed: Sequence[str]) -> JobError:
         full = f"{table}.{key}" if table else key
@@ -395,6 +413,28 @@ class _Checker:
                 if (current, written) == (table, name) or (not current and written == key):
                     return f", line {at}"
         return ""
+
+
+def conflicts(job: Job) -> Iterator[tuple[str, Any, Refused]]:
+    """What one key alone cannot show: the key at fault, its value, and why."""
+    if (job.width is None) != (job.height is None):
+        lone, other = ("width", "height") if job.width else ("height", "width")
+        yield lone, getattr(job, lone), Refused(f"is given without {other}: give both or neither")
+    if job.guidance is not None and job.guidance <= 1 and (job.guidance_2 or 0) > 1:
+        problem = "is above 1 while guidance is 1 or less, which switches guidance off for both experts"
+        yield "guidance_2", job.guidance_2, Refused(problem, 1.0)
+    if job.inputs.last_image and not job.inputs.image:
+        yield "inputs.last_image", job.inputs.last_image, Refused("needs inputs.image beside it")
+    if job.memory.overlap and job.memory.window and job.memory.overlap >= job.memory.window:
+        yield "memory.overlap", job.memory.overlap, Refused("must be less than memory.window")
+    if job.seed is not None and job.seed + job.count - 1 > MAX_SEED:
+        yield "count", job.count, Refused("takes seeds beyond 2^63-1", 1)
+
+
+def refusal_words(key: str, value: Any, refused: Refused) -> tuple[str, list[str]]:
+    """A refusal in words, and the nearest valid value as a hint where there is one."""
+    hints = [] if refused.nearest is None else [f"The nearest valid value is {_show(refused.nearest)}."]
+    return f"{key} = {_show(value)} {refused.problem}.", hints
 
 
 def _show(value: Any) -> str:

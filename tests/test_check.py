@@ -35,8 +35,8 @@ from tests.runs import environment, wan_tui
 from tests.shelf import Shelf, flip, make_shelf
 from tests.test_recognise import lora, modules, prefixed, wan, write_gguf, write_safetensors
 from wan_tui.cli.check import lines
-from wan_tui.cli.errors import plain
 from wan_tui.cli.layout import cut, laid_out
+from wan_tui.text import plain
 
 GB = 10**9
 TWO = ["tokenizer", "text_encoder", "transformer", "transformer_2", "vae", "scheduler"]

@@ -23,7 +23,7 @@ from engine.runtime.prepare import prepare
 from tests.corpus import CASES, Bench, Case, mortal
 from tests.runs import environment, job_file, wan_tui
 from wan_tui.cli.check import lines, status
-from wan_tui.cli.errors import plain
+from wan_tui.text import plain
 
 CATALOG = load_catalog()
 BY_NAME = {case.name: case for case in CASES}

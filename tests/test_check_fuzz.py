@@ -27,7 +27,7 @@ from tests.corpus import Bench, opened, put, sealed, shard, split
 from tests.runs import environment
 from tests.test_recognise import wan, write_gguf, write_safetensors
 from wan_tui.cli.check import lines
-from wan_tui.cli.errors import plain
+from wan_tui.text import plain
 
 CATALOG = load_catalog()
 KINDS = ("t2v", "t2v-two", "i2v-clip", "ti2v", "vace", "animate")

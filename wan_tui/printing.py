@@ -27,7 +27,8 @@ from engine.events import (
     Progress,
     Stage,
 )
-from wan_tui.cli.errors import described, plain
+from wan_tui.cli.errors import described
+from wan_tui.text import plain
 
 _PLAIN_EVERY_S = 10.0
 _WORTH_TELLING_S = 0.5  # what loads faster is not worth a line

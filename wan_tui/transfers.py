@@ -9,8 +9,9 @@ import time
 from engine.errors import WanError
 from engine.events import Convert, Downloaded, Event, Failed, Import, LibraryProgress, Notice, Verify
 from engine.units import size
-from wan_tui.cli.errors import described, plain
+from wan_tui.cli.errors import described
 from wan_tui.printing import Outlet, clock
+from wan_tui.text import plain
 
 _PLAIN_EVERY_S = 10.0
 _DRAW_EVERY_S = 0.2

@@ -30,6 +30,7 @@ class Worker:
         self._controls: dict[str, Control] = {}
         self._changed = threading.Condition()
         self._closed = False
+        self._at_work: str | None = None
         self.ends: dict[str, Exit] = {}
         self._thread = threading.Thread(target=self._work, name="worker")
         self._watcher = threading.Thread(target=self._watch, name="cancel-requests", daemon=True)
@@ -65,6 +66,29 @@ class Worker:
         for control in list(self._controls.values()):
             control.cancel(reason)
 
+    def move(self, job_id: str, by: int) -> bool:
+        """Let a waiting job run `by` places later, earlier where negative; False where it does not wait (any more)."""
+        with self._changed:
+            found = next((entry for entry in self._waiting if entry[0] == job_id), None)
+            if found is None:
+                return False
+            place = self._waiting.index(found)
+            self._waiting.remove(found)
+            self._waiting.insert(max(0, place + by), found)
+            return True
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The jobs that wait, in the order they will run."""
+        with self._changed:
+            return tuple(job_id for job_id, _ in self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or waits."""
+        with self._changed:
+            return bool(self._waiting) or self._at_work is not None
+
     def close(self) -> None:
         """No more jobs will come: the thread ends after the last one."""
         with self._changed:
@@ -84,8 +108,11 @@ class Worker:
                 if not self._waiting:
                     return
                 job_id, asked = self._waiting.popleft()
+                self._at_work = job_id
             self.ends[job_id] = self._run(job_id, asked)
-            del self._controls[job_id]
+            with self._changed:
+                self._at_work = None
+                del self._controls[job_id]
 
     def _run(self, job_id: str, asked: Checked) -> Exit:
         control = self._controls[job_id]
@@ -98,10 +125,7 @@ class Worker:
             self._record(job_id, lambda: self._journal.start(job_id))
             done = travel(Traveller(asked, job_id, control, self._bus, note))
         except Cancelled as cancelled:
-            reason = cancelled.reason
-            self._record(job_id, lambda: self._journal.cancelled(job_id, reason))
-            self._bus.publish(JobCancelled(job=job_id, reason=reason))
-            return Exit.TERMINATED if reason == "terminated" else Exit.CANCELLED
+            return self._cancelled(job_id, cancelled.reason)
         except Exception as error:  # noqa: BLE001  (named, recorded and told: nothing goes on silently)
             return self._failed(job_id, explain(error))
         self._finished(job_id, done)
@@ -113,6 +137,11 @@ class Worker:
         output, seconds = done.output or "", done.seconds or 0.0
         self._record(job_id, lambda: self._journal.finish(job_id, output=output, seconds=seconds, recorded=recorded))
         self._bus.publish(done)
+
+    def _cancelled(self, job_id: str, reason: str) -> Exit:
+        self._record(job_id, lambda: self._journal.cancelled(job_id, reason))
+        self._bus.publish(JobCancelled(job=job_id, reason=reason))
+        return Exit.TERMINATED if reason == "terminated" else Exit.CANCELLED
 
     def _failed(self, job_id: str, error: WanError) -> Exit:
         self._record(job_id, lambda: self._journal.fail(job_id, error.as_dict()))
@@ -129,8 +158,9 @@ class Worker:
             self._bus.publish(Notice(job=job_id, code=code, message=f"The journal could not be written: {error}"))
 
     def _watch(self) -> None:
-        """Pass on the cancels that other processes ask for."""
+        """Pass on the cancels that other processes ask for, and let go of cancelled jobs before their turn."""
         while not self.join(_POLL_S):
+            self._drop_cancelled()
             try:
                 requests = self._journal.cancel_requests()
             except Exception:
@@ -138,6 +168,16 @@ class Worker:
                 continue
             for job_id, reason in requests.items():
                 self.cancel(job_id, reason)
+
+
+    def _drop_cancelled(self) -> None:
+        with self._changed:
+            gone = [entry for entry in self._waiting if self._controls[entry[0]].cancelled]
+            for entry in gone:
+                self._waiting.remove(entry)
+            reasons = {job_id: self._controls.pop(job_id).reason for job_id, _ in gone}
+        for job_id, reason in reasons.items():
+            self.ends[job_id] = self._cancelled(job_id, reason)
 
 
 def failed(job: str, error: WanError) -> JobFailed:

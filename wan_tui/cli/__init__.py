@@ -32,12 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(importlib.import_module("wan_tui.headless").run_files(args))
     if args.verb and (args.set or args.dry_run):
         parser.error(f"--set and --dry-run go with --run, not with {args.verb}")
-    if args.verb is None:
-        parser.print_help()
-        _flush()
-        return 0
     from wan_tui.cli.errors import reported
 
+    if args.verb is None:
+        opening = importlib.import_module("wan_tui.opening")
+        return int(reported(lambda: opening.open_app(mouse=not args.no_mouse), as_json=False))
     verb = importlib.import_module(f"wan_tui.cli.{args.verb.replace('-', '_')}")
     status = reported(lambda: verb.command(args), as_json=getattr(args, "json", False))
     _flush()
@@ -79,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the job files"
     )
     parser.add_argument("--dry-run", action="store_true", help="validate, check and plan only")
+    parser.add_argument("--no-mouse", action="store_true", help="the app leaves the mouse to the terminal")
     verbs = parser.add_subparsers(dest="verb", title="commands", metavar="COMMAND")
 
     demo = verbs.add_parser("demo", help="render a clip with the built-in model", allow_abbrev=False)
@@ -112,7 +112,23 @@ def _parser() -> argparse.ArgumentParser:
         verb = actions.add_parser(name, help=what, allow_abbrev=False)
         verb.add_argument("id", metavar="ID", help="a job's id, the beginning of one, or last")
         verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+    _settings_verbs(verbs)
     return parser
+
+
+def _settings_verbs(verbs: Any) -> None:
+    """The app's settings, and what a shell completes."""
+    config = verbs.add_parser("config", help="the settings of the app", allow_abbrev=False)
+    actions = config.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, what in (
+        ("show", "every setting, its value, and where that comes from"),
+        ("path", "where the file of the settings is"),
+        ("init", "write that file, with every setting as a comment"),
+    ):
+        action = actions.add_parser(name, help=what, allow_abbrev=False)
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+    completion = verbs.add_parser("completion", help="a script that completes commands in a shell", allow_abbrev=False)
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish")
 
 
 def _library_actions(actions: Any) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from engine.control import Control
 from engine.errors import Cancelled, JobError
-from wan_tui.cli.errors import plain
+from wan_tui.text import plain
 
 _LOOK_S = 0.2
 

@@ -26,8 +26,8 @@ from engine.control import Control
 from engine.errors import Cancelled, Exit, JobError, ModelError, RunError
 from engine.runtime.check import subject
 from wan_tui.cli.ask import agreed
-from wan_tui.cli.errors import plain
 from wan_tui.signals import Signals
+from wan_tui.text import plain
 
 
 def command(args: argparse.Namespace) -> int:

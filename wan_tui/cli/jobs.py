@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from engine.runtime.journal import Journal
-from wan_tui.cli.errors import plain
+from wan_tui.text import plain
 
 
 def command(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TextIO
 
-from wan_tui.cli.errors import plain
+from wan_tui.text import plain
 
 MOST_ROWS = 8  # of one kind; a terminal has 24 lines
 # What is copied, a command or a path: a line break of ours in it would be copied as well.

@@ -25,9 +25,10 @@ from engine.library.verify import Verified, verify
 from engine.runtime.journal import Journal, State
 from engine.units import size
 from wan_tui.cli.ask import agreed
-from wan_tui.cli.errors import described, log_to_file, plain
+from wan_tui.cli.errors import described, log_to_file
 from wan_tui.printing import JsonLines
 from wan_tui.signals import Signals
+from wan_tui.text import plain
 from wan_tui.transfers import TransferBar, TransferLines
 
 PATIENCE_S = 10.0

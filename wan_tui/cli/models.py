@@ -13,7 +13,7 @@ from engine.library.digest import Digests
 from engine.library.item import Item
 from engine.library.locate import OnDisk, look
 from engine.units import size
-from wan_tui.cli.errors import plain
+from wan_tui.text import plain
 
 
 def command(args: argparse.Namespace) -> int:

@@ -17,10 +17,11 @@ from engine.runtime.check import check
 from engine.runtime.testload import LoadTest, Tried, check_device, loadable, try_load
 from engine.units import counted, parameters, size
 from wan_tui.cli.check import named, title
-from wan_tui.cli.errors import answered, described, log_to_file, plain
+from wan_tui.cli.errors import answered, described, log_to_file
 from wan_tui.cli.layout import laid_out, width_of
 from wan_tui.printing import printer_for
 from wan_tui.signals import Signals
+from wan_tui.text import plain
 
 PATIENCE_S = 10.0
 DEFAULT_FOLDER = "diagnostics"

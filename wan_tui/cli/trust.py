@@ -23,8 +23,9 @@ from engine.library.item import Item
 from engine.library.locate import look
 from engine.units import size
 from wan_tui.cli.ask import agreed
-from wan_tui.cli.errors import log_to_file, plain
+from wan_tui.cli.errors import log_to_file
 from wan_tui.signals import Signals
+from wan_tui.text import plain
 
 _LOOK_S = 0.2
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.compat.registry_update import update_registry
 from engine.units import counted
-from wan_tui.cli.errors import plain
+from wan_tui.text import plain
 
 
 def command(args: argparse.Namespace) -> int:

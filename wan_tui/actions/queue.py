@@ -1,0 +1,7 @@
+"""What can be done in the place `queue`."""
+
+from __future__ import annotations
+
+from wan_tui.actions.action import Action
+
+ACTIONS: tuple[Action, ...] = ()

@@ -1,0 +1,334 @@
+"""The app: six places, one engine beside them.
+
+Two laws hold it together. The screen's thread never waits: what touches disk, driver or network is done in a thread of
+its own and comes back as a message. The engine never waits for the screen: its events lie in an inbox until the screen
+takes them, ten times a second at most, folds them into `live`, and tells the place that is shown.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.filter import LineFilter
+
+from engine.errors import WanError
+from engine.events import Downloaded, Event, Failed, JobFailed, JobFinished
+from wan_tui.actions import ACTIONS, BY_ID, bindings
+from wan_tui.ascii import Ascii
+from wan_tui.background import in_background
+from wan_tui.inbox import Inbox
+from wan_tui.live import Live
+from wan_tui.screens.place import Place
+from wan_tui.session import Session
+from wan_tui.settings import bad_keys, save_setting
+from wan_tui.terminal.base import TerminalApp
+from wan_tui.text import one_line, plain
+from wan_tui.themes import load_themes
+
+if TYPE_CHECKING:
+    from textual.binding import Binding
+    from textual.screen import Screen
+
+    from engine.runtime.prepare import Checked
+    from wan_tui.settings import Settings
+
+_REMEMBERED = 500  # sentences
+_KEY_NAMES = {f"f{number}": f"F{number}" for number in range(1, 13)} | {"escape": "Esc", "enter": "Enter"}
+
+
+def _place(name: str) -> Callable[[], Screen[Any]]:
+    """A place whose code is imported when it is first gone to."""
+
+    def make() -> Screen[Any]:
+        module = importlib.import_module(f"wan_tui.screens.{name}")
+        screen: Screen[Any] = getattr(module, name.capitalize())()
+        return screen
+
+    return make
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence that was shown: `severity` is information, warning or error."""
+
+    time: float
+    severity: str
+    text: str
+
+
+class WanApp(TerminalApp):
+    """`live` is what the engine does, `session` is where it is asked."""
+
+    PLACES: ClassVar = ("library", "diagnostics", "composer", "monitor", "queue", "gallery")
+    MODES: ClassVar = {name: _place(name) for name in PLACES}
+    DEFAULT_MODE = "library"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS = bindings("app")
+    CSS = """
+    Toast { max-width: 76; }
+    Input > .input--cursor, TextArea > .text-area--cursor { text-style: reverse; }
+    """
+
+    leave_working = False  # the engine is to finish what it has after the screen is left
+
+    def __init__(self, session: Session, settings: Settings, problems: Sequence[str] = (), *, ascii: bool = False):
+        super().__init__()
+        self.session, self.settings, self.live = session, settings, Live()
+        self.said: deque[Said] = deque(maxlen=_REMEMBERED)
+        self._problems = tuple(problems)
+        self._ascii = Ascii() if ascii else None
+        self._inbox = Inbox(lambda: self.call_later(self._news))
+        self._last_news = 0.0
+        self._every_s = 1.0 if settings.low_bandwidth else 0.1
+        session.bus.subscribe(self._inbox)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        filters = super().get_line_filters()
+        return [*filters, self._ascii] if self._ascii else filters
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._dress()
+        for problem in (*self._problems, *bad_keys(self.settings, BY_ID)):
+            self.tell(problem, "warning")
+        self.set_keymap({id: keys for id, keys in self.settings.keys.items() if id in BY_ID})
+        self.call_after_refresh(self._begin)
+
+    def _dress(self) -> None:
+        """Our themes and the user's, and the one that was chosen. A terminal of few colours has its own."""
+        themes, problems = load_themes()
+        for theme in themes:
+            self.register_theme(theme)
+        self._problems += problems
+        wanted = self.settings.theme
+        if self.ansi_color or wanted == "auto":
+            wanted = "wan-16" if self.ansi_color else "wan-dark"
+        if wanted in self.available_themes:
+            self.theme = wanted
+        else:
+            self._problems += (f"There is no theme {wanted}.",)
+            self.theme = "wan-dark"
+
+    def _begin(self) -> None:
+        """What can wait until the first screen is painted."""
+        in_background(self, self.session.recover, self._tell_interrupted, self.show_error)
+
+    def _tell_interrupted(self, rows: Sequence[Any]) -> None:
+        for row in rows:
+            self.tell(f"Job {row.id} ({row.model}) was interrupted: its process is gone.", "warning")
+
+    # What the engine says
+
+    def _news(self) -> None:
+        """Take in what the engine said, now or as soon as the screen may be painted again."""
+        due = self._last_news + self._every_s - time.monotonic()
+        if due > 0:
+            self.set_timer(due, self._news)
+            return
+        self._last_news = time.monotonic()
+        events = self._inbox.take()
+        for event in events:
+            self._tell_end(event)
+            self.live.fold(event)
+        if events:
+            self.tell_place(events)
+
+    def tell_place(self, events: Sequence[Event] = ()) -> None:
+        """Have the place that is shown look again."""
+        shown = self.screen_stack[0]
+        if isinstance(shown, Place):
+            shown.told(events)
+
+    def _tell_end(self, event: Event) -> None:
+        match event:
+            case JobFinished(output=str(path)):
+                self.tell(f"The video is ready: {path}")
+            case JobFailed():
+                self.tell(f"The job failed: {event.message}", "error")
+            case Downloaded():
+                self.tell(f"{event.id} is here and verified.")
+            case Failed():
+                known = self.live.transfers.get(event.id)
+                if not known or known.state != "failed":
+                    self.tell(f"{event.id}: {event.message}", "error")
+
+    # Saying something
+
+    def tell(self, text: str, severity: str = "information") -> None:
+        """A sentence in the corner for a moment, kept among the messages."""
+        self.said.append(Said(time.time(), severity, text))
+        shown = "\n".join(plain(line) for line in text.splitlines())
+        self.notify(shown, severity=severity, markup=False, timeout=6)  # type: ignore[arg-type]
+
+    def show_error(self, error: WanError) -> None:
+        """A failure in full, over whatever is shown."""
+        from wan_tui.widgets.trouble import Trouble
+
+        self.said.append(Said(time.time(), "error", error.message))
+        self.push_screen(Trouble(error))
+
+    # Asking the engine
+
+    def submit(self, jobs: Callable[[], Sequence[Checked]]) -> None:
+        """Have checked jobs queued; `jobs` is called in a thread, and may raise what is wrong with them."""
+
+        def accepted(ids: Sequence[str]) -> None:
+            self.tell(f"Queued: {len(ids)} videos." if len(ids) > 1 else "Queued.")
+            self.tell_place()
+
+        in_background(self, lambda: self.session.submit(jobs()), accepted, self.show_error)
+
+    # Actions everywhere
+
+    def action_library(self) -> None:
+        self.switch_mode("library")
+
+    def action_diagnostics(self) -> None:
+        self.switch_mode("diagnostics")
+
+    def action_composer(self) -> None:
+        self.switch_mode("composer")
+
+    def action_monitor(self) -> None:
+        self.switch_mode("monitor")
+
+    def action_queue(self) -> None:
+        self.switch_mode("queue")
+
+    def action_gallery(self) -> None:
+        self.switch_mode("gallery")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a question stands open nobody goes elsewhere: it would be answered by nobody."""
+        return not (action in self.PLACES and len(self.screen_stack) > 1)
+
+    def action_help(self) -> None:
+        from wan_tui.widgets.help import Help
+
+        if not isinstance(self.screen, Help):
+            self.push_screen(Help(self.screen))
+
+    def action_palette(self) -> None:
+        from wan_tui.widgets.choose import Choose, Option
+
+        if len(self.screen_stack) > 1:
+            return
+        here = getattr(self.screen, "PLACE", "")
+        ordered = sorted(ACTIONS, key=lambda action: (action.place != here, action.place != "app"))
+        options = [
+            Option(action.id, _titled(action.place, here, action.title), action.help, self._key_of(action.id))
+            for action in ordered
+            if action.place != "list"
+        ]
+        self.push_screen(Choose("What to do", options), self._run_chosen)
+
+    def _key_of(self, id: str) -> str:
+        keys = [self.get_key_display(binding) for binding in self.own_bindings() if binding.id == id]
+        return " ".join(dict.fromkeys(keys)) or BY_ID[id].keys.split(",")[0]
+
+    def own_bindings(self) -> Iterator[Binding]:
+        """The keys of the app and of the place that is shown, as the user has them."""
+        for holder in (self, self.screen_stack[0]):
+            for bindings in holder._bindings.key_to_bindings.values():
+                yield from bindings
+
+    def get_key_display(self, binding: Binding) -> str:
+        return _KEY_NAMES.get(binding.key) or super().get_key_display(binding)
+
+    def _run_chosen(self, id: str | None) -> None:
+        if id:
+            self.call_later(self.perform, id)
+
+    async def perform(self, id: str) -> None:
+        """Do an action by its id, going to its place first."""
+        action = BY_ID[id]
+        if action.place == "app":
+            await self.run_action(f"app.{action.method}")
+            return
+        if getattr(self.screen, "PLACE", "") != action.place:
+            await self.switch_mode(action.place)
+        await self.screen.run_action(f"screen.{action.method}")
+
+    def action_theme(self) -> None:
+        from wan_tui.widgets.choose import Choose, Option
+
+        options = [Option(name, name, note="dark" if theme.dark else "light") for name, theme in self._ours().items()]
+        self.push_screen(Choose("Colours", options, current=self.theme), self._take_theme)
+
+    def _ours(self) -> dict[str, Any]:
+        return dict(sorted(self.available_themes.items(), key=lambda pair: not pair[0].startswith("wan-")))
+
+    def _take_theme(self, name: str | None) -> None:
+        if name:
+            self.theme = name
+            self.settings = replace(self.settings, theme=name)
+            in_background(self, lambda: save_setting("theme", name), lambda _: None, self.show_error)
+
+    def action_messages(self) -> None:
+        from wan_tui.screens.messages import Messages
+
+        if not isinstance(self.screen, Messages):
+            self.push_screen(Messages(self.said))
+
+    def action_cancel_job(self) -> None:
+        from wan_tui.widgets.ask import Ask
+
+        job = self.live.running
+        if job is None:
+            self.tell("No job runs.", "warning")
+            return
+
+        def answered(agreed: bool | None) -> None:
+            if agreed:
+                self.session.cancel(job.id)
+
+        detail = "What was computed of it is lost; the jobs that wait go on."
+        self.push_screen(Ask(f"Cancel the job that runs ({one_line(job.model)})?", detail, yes="cancel it"), answered)
+
+    def action_demo(self) -> None:
+        """Queue the built-in model's clip and go where it can be watched."""
+
+        def jobs() -> list[Checked]:
+            from pathlib import Path
+
+            from engine.catalog import load_catalog
+            from engine.job import expand
+            from engine.jobfile import job_from_table
+            from engine.runtime.prepare import prepare
+            from wan_tui.cli.demo import PROMPT
+
+            here = Path.cwd() / "demo"  # names the job; no such file is read
+            job = job_from_table({"model": "demo@1", "prompt": PROMPT}, here)
+            return [prepare(one, here, load_catalog()) for one in expand(job)]
+
+        self.submit(jobs)
+        self.switch_mode("monitor")
+
+    async def action_quit(self) -> None:
+        if not self.session.busy:
+            self.exit(0)
+            return
+        from wan_tui.widgets.choose import Choose, Option
+
+        if isinstance(self.screen, Choose):
+            return
+        ways = (
+            Option("stay", "Stay", "Nothing is stopped."),
+            Option("finish", "Leave, and let it finish", "The engine works on in this terminal, without a screen."),
+            Option("stop", "Stop it, and leave", "Jobs are cancelled; what was downloaded stays and is gone on with."),
+        )
+        self.push_screen(Choose("Work is under way", ways), self._leave)
+
+    def _leave(self, way: str | None) -> None:
+        if way in ("finish", "stop"):
+            self.leave_working = way == "finish"
+            self.exit(0)
+
+
+def _titled(place: str, here: str, title: str) -> str:
+    return title if place in (here, "app") else f"{place.capitalize()}: {title}"

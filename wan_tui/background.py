@@ -1,0 +1,41 @@
+"""Work that would hold up the screen: done in a thread of its own, its answer brought back to the screen's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from engine.errors import WanError
+
+if TYPE_CHECKING:
+    from textual.message_pump import MessagePump
+
+T = TypeVar("T")
+
+
+def in_background(
+    pump: MessagePump,
+    work: Callable[[], T],
+    then: Callable[[T], object],
+    failed: Callable[[WanError], object],
+) -> threading.Thread:
+    """Call `work` in a daemon thread; then `then(answer)` or `failed(error)` on the screen's thread.
+
+    A widget that has gone meanwhile hears nothing. The thread never waits for the screen.
+    """
+
+    def run() -> None:
+        try:
+            answer = work()
+        except Exception as error:  # noqa: BLE001  (named and told)
+            from engine.runtime.failure import explain  # a part of the engine that most work does not need
+
+            named = explain(error)
+            pump.call_later(failed, named)
+        else:
+            pump.call_later(then, answer)
+
+    thread = threading.Thread(target=run, name="background", daemon=True)
+    thread.start()
+    return thread

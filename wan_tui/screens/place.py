@@ -1,0 +1,107 @@
+"""What the six places have in common: the first line, the last two, and being told what is new while they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Input, Static, TextArea
+
+from engine.errors import WanError
+from engine.events import Event
+from wan_tui.background import in_background
+from wan_tui.widgets.filtered import Filtered
+from wan_tui.widgets.headline import Headline
+from wan_tui.widgets.keys import Keys
+
+if TYPE_CHECKING:
+    from wan_tui.app import WanApp
+
+T = TypeVar("T")
+LEAST = (60, 20)  # columns and rows below which nothing can be shown well
+
+
+class Place(Screen[None]):
+    """One of the six. `PLACE` is its name in the registry of actions, `TITLE_` what people call it.
+
+    A hidden place is told nothing and paints nothing: `refresh_all` is called when it is shown again, `news` while it
+    is shown, at most ten times a second.
+    """
+
+    PLACE: ClassVar[str]
+    LABEL: ClassVar[str]
+    AUTO_FOCUS = "Listing"
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (LEAST[0], "-narrow"), (100, "-medium"), (150, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (LEAST[1], "-short"), (30, "-tall")]
+    DEFAULT_CSS = """
+    Place { background: $background; layers: base; }
+    Place > #body { height: 1fr; }
+    Place > #too-small { display: none; height: 1fr; content-align: center middle; color: $warning; }
+    Place.-tiny > #too-small, Place.-flat > #too-small { display: block; }
+    Place.-tiny > #body, Place.-flat > #body { display: none; }
+    """
+
+    if TYPE_CHECKING:
+
+        @property
+        def app(self) -> WanApp: ...
+
+    def compose(self) -> ComposeResult:
+        yield Headline(self.LABEL)
+        with Container(id="body"):
+            yield from self.body()
+        yield Static(Content(f"This needs a terminal of {LEAST[0]}x{LEAST[1]} or more."), id="too-small")
+        yield Keys()
+
+    def body(self) -> ComposeResult:
+        """What the place shows between its first and last lines."""
+        raise NotImplementedError
+
+    # What is new
+
+    def on_mount(self) -> None:
+        self.refresh_all()
+
+    def on_screen_resume(self) -> None:
+        self.told()
+        self.refresh_all()
+
+    def told(self, events: Sequence[Event] = ()) -> None:
+        """The app has taken in some events while this place is shown."""
+        self.query_one(Headline).tell(self.app.live, len(self.app.session.waiting))
+        if events:
+            self.news(events)
+
+    def news(self, events: Sequence[Event]) -> None:
+        """Show what these events changed: read it from `self.app.live`."""
+
+    def refresh_all(self) -> None:
+        """Show everything as it is now."""
+
+    # Work and its answers
+
+    def in_background(
+        self,
+        work: Callable[[], T],
+        then: Callable[[T], object],
+        failed: Callable[[WanError], object] | None = None,
+    ) -> None:
+        """Do `work` in a thread, then go on here. A failure is shown unless `failed` takes it."""
+        in_background(self, work, then, failed or self.app.show_error)
+
+    # The way out
+
+    def key_escape(self) -> None:
+        """Esc leaves the filter, then the text that is typed in, for the first list or the place itself."""
+        if any(filtered.clear() for filtered in self.query(Filtered)):
+            return
+        if isinstance(self.focused, Input | TextArea):
+            self.leave_text()
+
+    def leave_text(self) -> None:
+        """Where Esc in a text goes."""
+        self.set_focus(None)

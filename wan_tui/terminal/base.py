@@ -1,0 +1,120 @@
+"""What every app of this program does with its terminal; `driver.py` lists the private names of Textual used here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.driver import Driver
+from textual.events import Key
+
+from engine.errors import Exit
+from wan_tui.terminal.clipboard import osc52
+from wan_tui.terminal.driver import SafeDriver
+from wan_tui.terminal.signals import Signals
+
+
+class TerminalApp(App[int]):
+    """An app whose end, crash and signals are dealt with. Run it with `run_app`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="suspend")]
+
+    signals: Signals | None = None  # set by `run_app`; an app under test hears none
+    terminated = False
+    _outside: subprocess.Popen[bytes] | None = None  # another program has the terminal
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the terminal has gone."""
+        return isinstance(self._driver, SafeDriver) and self._driver.tty.gone
+
+    @property
+    def crash(self) -> Exception | None:
+        """What ended the app, where that was no wish of anybody."""
+        return self._exception
+
+    def get_driver_class(self) -> type[Driver]:
+        return SafeDriver
+
+    def on_mount(self) -> None:
+        self._of_the_app = asyncio.get_running_loop()
+        if isinstance(self._driver, SafeDriver):
+            self._driver.tty.on_lost(lambda: self._soon(self.exit))
+        if self.signals:
+            self.signals.listen(self._told)
+
+    def on_unmount(self) -> None:
+        if self.signals:
+            self.signals.pause()
+
+    def _soon(self, call: Any) -> None:
+        """From any thread, and from signal handlers. A loop that is closed has left the screen already."""
+        if not self._of_the_app.is_closed():
+            self._of_the_app.call_soon_threadsafe(call)
+
+    def _told(self, number: int) -> None:
+        """A signal; the loop may be waiting for a terminal that takes nothing."""
+        if not isinstance(self._driver, SafeDriver):
+            return
+        tty = self._driver.tty
+        if self._outside and number != signal.SIGINT:
+            os.kill(self._outside.pid, number)  # the app waits for it
+        if number == signal.SIGHUP:
+            tty.lose()
+        elif number == signal.SIGTERM:
+            if self.terminated:
+                tty.end(Exit.TERMINATED)
+            self.terminated = True
+            tty.hurry()
+            self._soon(self.exit)
+        elif not self._outside:  # else it is what the terminal sent to that one
+            self._soon(lambda: self.post_message(Key("ctrl+c", None)))
+
+    def on_driver_signal_resume(self) -> None:
+        """Back from the shell, which has written on the screen."""
+        self.refresh(layout=True)
+
+    def run_outside(self, command: Sequence[str]) -> int:
+        """Let another program, an editor, have the terminal; its status. The app stands still meanwhile.
+
+        Raises `OSError` where it cannot be started.
+        """
+        if not isinstance(self._driver, SafeDriver):
+            raise RuntimeError("There is no terminal to lend.")
+        terminal = self._driver.tty.shared
+        failed: OSError | None = None
+        with self.suspend():  # not left by an exception: the screen would not come back
+            try:
+                reads = 0 if os.isatty(0) else terminal
+                self._outside = subprocess.Popen(command, stdin=reads, stdout=terminal, stderr=terminal)
+                self._outside.wait()
+            except OSError as error:
+                failed = error
+        ended, self._outside = self._outside, None
+        if failed or ended is None:
+            raise failed or OSError("It did not start.")
+        return ended.returncode
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Into the terminal's clipboard, and the app's own."""
+        self._clipboard = text
+        sequence = osc52(text, os.environ)
+        if sequence is None:
+            told = "That is too long for the terminal's clipboard. It can be pasted inside this app."
+            self.notify(told, severity="warning", markup=False)
+        elif self._driver is not None:
+            self._driver.write(sequence)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """End the app; `run_app` tells of it when the terminal is back. Textual would show local variables."""
+        self._return_code = Exit.FAILED
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+        self._close_messages_no_wait()

@@ -1,0 +1,70 @@
+"""The last two lines of every place: what can be done here, and the places."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+from textual.app import RenderResult
+from textual.binding import Binding
+from textual.content import Content
+from textual.widget import Widget
+
+_PLACES = ("app.library", "app.diagnostics", "app.composer", "app.monitor", "app.queue", "app.gallery")
+_SHORT = {"Diagnose": "Diag", "Compose": "Comp", "Monitor": "Mon", "Library": "Lib", "Gallery": "Gall"}
+
+
+class Keys(Widget):
+    """Keys of the focused widget and the place, as many as fit, then Help; below it the six places."""
+
+    DEFAULT_CSS = """
+    Keys { height: 2; dock: bottom; background: $surface; color: $text-muted; padding: 0 1; }
+    """
+
+    def on_mount(self) -> None:
+        self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
+
+    def render(self) -> RenderResult:
+        width = self.size.width
+        return Content("\n").join([self._actions(width), self._places(width)])
+
+    def _actions(self, width: int) -> Content:
+        shown: dict[str, Binding] = {}
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if binding.show and active.enabled and binding.description:
+                shown.setdefault(binding.action, binding)
+        pairs = [(self._key(binding), binding.description) for binding in shown.values()]
+        last = [("?", "Help"), ("^p", "All")]
+        return _line(pairs, last, width)
+
+    def _places(self, width: int) -> Content:
+        from wan_tui.actions import BY_ID
+
+        keymap: dict[str, str] = {}
+        for binding in self.app.own_bindings():
+            keymap.setdefault(binding.id or "", self._key(binding))
+        here = f"app.{getattr(self.screen, 'PLACE', '')}"
+        wide = width >= 76
+        parts: list[Content] = []
+        for id in _PLACES:
+            title = BY_ID[id].title if wide else _SHORT.get(BY_ID[id].title, BY_ID[id].title)
+            key = keymap.get(id, "")
+            look = "$accent bold" if id == here else "$text-muted"
+            parts.append(Content.assemble((key, "$primary"), " ", (title, look)))
+        return Content("  " if wide else " ").join(parts)
+
+    def _key(self, binding: Binding) -> str:
+        return self.app.get_key_display(binding)
+
+
+def _line(pairs: list[tuple[str, str]], last: list[tuple[str, str]], width: int) -> Content:
+    """As many keys as fit; `last` always stands at the end."""
+    end = sum(cell_len(key) + len(title) + 3 for key, title in last)
+    parts: list[Content] = []
+    used = 0
+    for key, title in pairs:
+        used += cell_len(key) + cell_len(title) + 3
+        if used + end > width:
+            break
+        parts.append(Content.assemble((key, "$primary"), f" {title}"))
+    parts += [Content.assemble((key, "$primary"), f" {title}") for key, title in last]
+    return Content("  ").join(parts)

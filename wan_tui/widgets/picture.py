@@ -1,0 +1,249 @@
+"""A picture or a clip in half-block cells. Decoding is done in a thread of its own; the newest frame wins."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from engine.control import Control
+from engine.errors import Cancelled, WanError
+from wan_tui.ascii import Ascii
+from wan_tui.pictures import Colours, colours_for, half_blocks
+from wan_tui.text import plain
+
+if TYPE_CHECKING:
+    from engine.video.thumbnail import Frame
+
+_SETTLE_S = 0.05  # a list is scrolled faster than this: what is passed over is not decoded
+_PLAYED_BITS = 5  # a channel: in motion nobody sees more
+
+
+@dataclass(frozen=True)
+class _Wish:
+    path: Path
+    moving: bool
+    folder_fps: float
+
+
+class _Showing:
+    """One wish being fulfilled: written by its thread, read by the screen's."""
+
+    def __init__(self, wish: _Wish) -> None:
+        self.wish = wish
+        self.control = Control()
+        self.newest: deque[list[Strip]] = deque(maxlen=1)
+        self.error: WanError | None = None
+        self.over = False
+        self.told = False  # the screen has been told, and has not looked yet
+
+
+class Picture(Widget):
+    """Shows `still(path)` or `play(path)`, as large as fits, or a plain text: nothing chosen, loading, what failed.
+
+    It takes neither border nor padding: put it into a container. `slow_line` spares bytes: fewer colours and frames.
+    """
+
+    DEFAULT_CSS = "Picture { width: 1fr; height: 1fr; content-align: center middle; text-align: center; }"
+
+    class News(Message, bubble=False):
+        def __init__(self, showing: _Showing) -> None:
+            super().__init__()
+            self.showing = showing
+
+    def __init__(
+        self,
+        empty: str = "Nothing to show.",
+        *,
+        colours: Colours | None = None,
+        slow_line: bool = False,
+        id: str | None = None,
+        classes: str | None = None,
+    ) -> None:
+        """`colours` is what the terminal shows; found out when not given."""
+        super().__init__(id=id, classes=classes)
+        self._empty = empty
+        self._text = empty
+        self._colours = colours
+        self._slow_line = slow_line
+        self._wish: _Wish | None = None
+        self._showing: _Showing | None = None
+        self._begun = Size(0, 0)  # the size the wish was begun for
+        self._strips: list[Strip] = []  # the picture itself; empty while there is a text
+        self._lines: list[Strip] = []  # the same in the middle of the widget
+
+    # What it is asked to do
+
+    def still(self, path: Path, folder_fps: float = 16.0) -> None:
+        """Show the first frame of a clip."""
+        self._begin(_Wish(path, moving=False, folder_fps=folder_fps))
+
+    def play(self, path: Path, folder_fps: float = 16.0) -> None:
+        """Play a clip once, from the beginning; its last frame stays. `folder_fps` is the pace of a folder of PNGs."""
+        self._begin(_Wish(path, moving=True, folder_fps=folder_fps))
+
+    def stop(self) -> None:
+        """End what is playing or loading; what is shown stays."""
+        if self._showing:
+            self._showing.control.cancel()
+            self._over()
+            if not self._strips:
+                self._say(self._empty)
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self.stop()
+        self._wish = None
+        self._say(self._empty)
+
+    @property
+    def playing(self) -> bool:
+        return self._showing is not None and self._showing.wish.moving
+
+    # What it looks like
+
+    def render(self) -> Content:
+        return Content(self._text)
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        # Not by way of the cache of styled lines: it would mix every colour of every frame with the background's.
+        if not self._strips:
+            return super().render_lines(crop)
+        if len(self._lines) != self.size.height or self._lines[0].cell_length != self.size.width:
+            self._lines = self._centred()
+        return [self._lines[y].crop(crop.x, crop.right) for y in crop.line_range]
+
+    def _centred(self) -> list[Strip]:
+        width, height = self.size
+        style = self.visual_style.rich_style
+        above = max(0, (height - len(self._strips)) // 2)
+        lines = [self._plainly(Strip.blank(width, style))] * height
+        for y, strip in enumerate(self._strips[: height - above], above):
+            left = max(0, (width - strip.cell_length) // 2)
+            right = max(0, width - left - strip.cell_length)
+            middle = self._plainly(strip.apply_style(style)) if self._seen_colours() == "none" else strip
+            sides = [self._plainly(Strip.blank(side, style)) for side in (left, right)]
+            lines[y] = Strip.join([sides[0], middle, sides[1]]).crop(0, width)
+        return lines
+
+    def _plainly(self, strip: Strip) -> Strip:
+        """A strip in the app's own colours, as the app shows them on this terminal."""
+        for one in self.app.get_line_filters():
+            strip = strip.apply_filter(one, self.background_colors[1])
+        return strip
+
+    def _seen_colours(self) -> Colours:
+        if self._colours:
+            return self._colours
+        blocks = not any(isinstance(one, Ascii) for one in self.app.get_line_filters())
+        found = colours_for(self.app.console.color_system, blocks=blocks, no_color=self.app.no_color)
+        return "256" if self._slow_line and found == "truecolor" else found
+
+    def _say(self, text: str) -> None:
+        self._text, self._strips, self._lines = text, [], []
+        self.refresh()
+
+    def _draw(self, strips: list[Strip]) -> None:
+        before = self._lines
+        self._strips = strips
+        self._lines = self._centred()
+        if len(before) != len(self._lines):
+            self.refresh()
+        elif changed := [y for y, line in enumerate(self._lines) if line != before[y]]:
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
+
+    # How it comes about
+
+    def _begin(self, wish: _Wish) -> None:
+        if self._showing:
+            self._showing.control.cancel()
+        if not (self._strips and self._wish and self._wish.path == wish.path):
+            self._say("Loading…")
+        self._wish = wish
+        self._showing = showing = _Showing(wish)
+        self._begun = size = self.size
+        if size.area:  # else it begins when there is room
+            threading.Thread(
+                target=self._work, args=(showing, size, self._seen_colours()), name="picture", daemon=True
+            ).start()
+
+    def on_resize(self) -> None:
+        if self._wish and self.size != self._begun:
+            self._begin(self._wish)
+
+    def on_hide(self) -> None:
+        if self.playing:
+            self.stop()
+
+    def on_unmount(self) -> None:
+        self.stop()
+
+    def on_picture_news(self, news: News) -> None:
+        showing = news.showing
+        showing.told = False  # first: whatever comes from now on is told again
+        if showing is not self._showing:
+            return
+        if showing.wish.moving and not self.screen.is_active:  # another place is shown
+            self.stop()
+            return
+        if showing.newest:
+            self._draw(showing.newest.pop())
+        if showing.error:
+            self._say(plain(" ".join(filter(None, (showing.error.message, showing.error.cause)))))
+        if showing.over:
+            self._over()
+
+    def _over(self) -> None:
+        self._showing = None
+        if self._wish:  # in another size it is shown again, not played again
+            self._wish = replace(self._wish, moving=False)
+
+    # In a thread
+
+    def _work(self, showing: _Showing, size: Size, colours: Colours) -> None:
+        try:
+            showing.control.wait(_SETTLE_S)
+            bits = _PLAYED_BITS if showing.wish.moving else 8
+            for frame in self._frames(showing, size):
+                showing.newest.append(half_blocks(frame.rgb, frame.width, frame.height, colours, bits))
+                self._tell(showing)
+        except Cancelled:
+            return
+        except Exception as error:  # noqa: BLE001  (named and told)
+            from engine.runtime.failure import explain
+
+            showing.error = explain(error)
+        showing.over = True
+        self._tell(showing)
+
+    def _frames(self, showing: _Showing, size: Size) -> Iterator[Frame]:
+        """Frames when they are due."""
+        from engine.video.thumbnail import frames, still
+
+        wish, control = showing.wish, showing.control
+        if not wish.moving:
+            yield still(wish.path, size.width, size.height * 2, control)
+            return
+        fps = 5 if self._slow_line else 10
+        due = time.monotonic()
+        for frame in frames(wish.path, size.width, size.height * 2, fps, control, wish.folder_fps):
+            control.wait(due - time.monotonic())
+            yield frame
+            due = max(due, time.monotonic() - 1 / fps) + 1 / fps
+
+    def _tell(self, showing: _Showing) -> None:
+        """Have the screen look, once, however much comes before it does."""
+        if not showing.told:
+            showing.told = True
+            if not self.post_message(self.News(showing)):  # the app is gone
+                showing.control.cancel()
