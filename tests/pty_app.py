@@ -1,6 +1,6 @@
-"""A small app with an engine that ticks, to see how `run_app` treats a terminal: `python -m tests.pty_app FILE STEPS`.
+"""A small app with an engine that ticks, to see how `run_app` treats a terminal.
 
-Each step is a line of FILE. The keys are those of `_app`.
+It is run as `python -m tests.pty_app FILE STEPS [SECONDS]`. Each step is a line of FILE; stopping takes SECONDS. What the keys do stands in `pty_widgets`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ TICK_S = 0.02
 class Ticking:
     """An engine in a thread of its own that tells the screen of each step, and writes it down first."""
 
-    def __init__(self, steps: Path, total: int) -> None:
+    def __init__(self, steps: Path, total: int, stopping_s: float) -> None:
         self._steps = steps
         self._total = total
+        self._stopping_s = stopping_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine")
         self.app: Any = None
@@ -46,6 +47,8 @@ class Ticking:
             self._thread.join()
 
     def stop(self, reason: str) -> None:
+        self._write(f"stopping {reason}")
+        time.sleep(self._stopping_s)
         self._stopped.set()
         self.finish()
         self._write(f"stopped {reason}")
@@ -82,8 +85,8 @@ def noise() -> None:
     failing.join()
 
 
-def main(steps: str, total: str) -> int:
-    engine = Ticking(Path(steps), int(total))
+def main(steps: str, total: str, stopping_s: str = "0") -> int:
+    engine = Ticking(Path(steps), int(total), float(stopping_s))
 
     def make() -> TerminalApp:
         from tests.pty_widgets import Shown

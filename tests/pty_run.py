@@ -1,10 +1,11 @@
-"""A program on a terminal of its own: what it writes is kept, and the terminal can stall, change its size or go away."""
+"""A program on a terminal of its own: what it writes is kept; the terminal can stall, change its size or go away."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -13,14 +14,12 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
-
-import psutil
 
 from tests.runs import environment
 
 PATIENCE_S = 30.0
+_OF_A_TERMINAL = ("NO_COLOR", "TMUX", "STY", "COLUMNS", "LINES", "LC_ALL", "LC_CTYPE", "SSH_CONNECTION", "SSH_TTY")
 TAKEN = (b"\x1b[?1049h", b"\x1b[?1000h", b"\x1b[?2004h", b"\x1b[?25l", b"\x1b[>25u")
 LEFT = (b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?2004l", b"\x1b[?25h", b"\x1b[<u")
 
@@ -38,20 +37,25 @@ class OnTerminal:
     """A process whose terminal is ours."""
 
     def __init__(
-        self, command: Sequence[object], *, size: tuple[int, int] = (80, 24), files: dict[str, Any] | None = None, **env: str
+        self,
+        command: Sequence[object],
+        *,
+        size: tuple[int, int] = (80, 24),
+        files: dict[str, Any] | None = None,
+        controlling: bool = True,
+        **env: str,
     ) -> None:
         self.master, slave = pty.openpty()
         self.resize(*size)
         self.before = termios.tcgetattr(slave)
+        ours = {name: value for name, value in environment().items() if name not in _OF_A_TERMINAL}
         given = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8", **env}
-        for name in ("NO_COLOR", "TMUX", "STY", "COLUMNS", "LINES", "LC_ALL"):
-            os.environ.pop(name, None)
         self.process = subprocess.Popen(
             list(map(str, command)),
             **{"stdin": slave, "stdout": slave, "stderr": slave, **(files or {})},
-            env={**environment(), **given},
+            env={**ours, **given},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0),
+            preexec_fn=(lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0)) if controlling else None,
         )
         self._slave = slave  # kept: the settings can be read when the program has ended
         self.said = bytearray()
@@ -63,19 +67,15 @@ class OnTerminal:
 
     def _read(self) -> None:
         while not self._over:
-            self._reads.wait()
-            try:
+            if not select.select([self.master], [], [], 0.02)[0]:
+                continue
+            if self._reads.is_set():
                 self.said += os.read(self.master, 65536)
-            except OSError:
-                return
+            else:
+                time.sleep(0.02)
 
     def settings(self) -> list[Any]:
         return termios.tcgetattr(self._slave)
-
-    def release(self) -> None:
-        """Hold the program's side no more: its end is seen, as a real terminal's is."""
-        os.close(self._slave)
-        self._slave = -1
 
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -94,17 +94,16 @@ class OnTerminal:
         """Take nothing, or go on."""
         if still:
             self._reads.clear()
-            self.type(" ")  # what is written for it ends the read that is under way
         else:
             self._reads.set()
 
     def hang_up(self) -> None:
         """The line breaks: nobody holds the other side any more."""
-        self.release()
         self._over = True
-        self._reads.clear()
-        master, self.master = self.master, -1
-        os.close(master)
+        self._reader.join()
+        os.close(self._slave)
+        os.close(self.master)
+        self.master = self._slave = -1
 
     def end(self) -> int:
         return self.process.wait(PATIENCE_S)
@@ -112,7 +111,7 @@ class OnTerminal:
     def clean(self) -> None:
         """For the end of a test, whatever it found."""
         self._over = True
-        self._reads.set()
+        self._reader.join()
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -121,9 +120,5 @@ class OnTerminal:
                 os.close(descriptor)
 
 
-def family(process: subprocess.Popen[Any]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
-
-
-def app(steps: Path, total: int) -> list[object]:
-    return [sys.executable, "-m", "tests.pty_app", steps, total]
+def app(*arguments: object) -> list[object]:
+    return [sys.executable, "-m", "tests.pty_app", *arguments]

@@ -69,7 +69,9 @@ class Shown(TerminalApp):
         self.say("CTRL-C")
 
 
-OUTSIDE = "import os; print('OUTSIDE', os.isatty(0), os.isatty(1), os.isatty(2), flush=True); input(); raise SystemExit(3)"
+OUTSIDE = (
+    "import os; print('OUTSIDE', os.isatty(0), os.isatty(1), os.isatty(2), flush=True); input(); raise SystemExit(3)"
+)
 
 
 def _crash(token: str) -> None:

@@ -234,8 +234,8 @@ class WanApp(TerminalApp):
     def own_bindings(self) -> Iterator[Binding]:
         """The keys of the app and of the place that is shown, as the user has them."""
         for holder in (self, self.screen_stack[0]):
-            for bindings in holder._bindings.key_to_bindings.values():
-                yield from bindings
+            for same_key in holder._bindings.key_to_bindings.values():
+                yield from same_key
 
     def get_key_display(self, binding: Binding) -> str:
         return _KEY_NAMES.get(binding.key) or super().get_key_display(binding)

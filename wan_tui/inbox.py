@@ -15,7 +15,7 @@ from engine.events import Event, LibraryProgress, Progress
 class Inbox:
     """`wake` is called, from any thread and without waiting, when the first event after a `take` has come."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], object]) -> None:
         self._wake = wake
         self._lock = threading.Lock()
         self._events: dict[object, Event] = {}

@@ -15,7 +15,7 @@ from engine.errors import Cancelled, WanError
 from engine.events import Bus, Failed
 
 if TYPE_CHECKING:
-    from engine.runtime.journal import Journal, JobRow
+    from engine.runtime.journal import JobRow, Journal
     from engine.runtime.prepare import Checked
     from engine.runtime.worker import Worker
 

@@ -17,7 +17,7 @@ def numbered(places: Sequence[tuple[GpuSample, ...]], before: Mapping[str, GpuSa
     """
     computing = [tuple(part for part in place if part.mig_parent) or place for place in places]
     seen = [about.uuid for about in visible(computing)]
-    sure = _is_sure([about for place in computing for about in place], seen)
+    sure = _is_sure(computing)
     every = {about.uuid for place in computing for about in place}
     found = {}
     for about in (about for place in places for about in place):
@@ -29,12 +29,16 @@ def numbered(places: Sequence[tuple[GpuSample, ...]], before: Mapping[str, GpuSa
     return found
 
 
-def _is_sure(every: Sequence[GpuSample], seen: Sequence[str]) -> bool:
-    """Whether the order of the bus is CUDA's. By default CUDA puts the fastest card first, and one part of one card."""
+def _is_sure(places: Sequence[tuple[GpuSample, ...]]) -> bool:
+    """Whether the order of the bus is CUDA's.
+
+    By default CUDA puts the fastest card first; of parts it takes one; it may count a lost card, an empty place.
+    """
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is not None and not any(word.strip().isdecimal() for word in wanted.split(",")):
         return True  # named, or none at all
-    if any(about.mig_parent for about in every):
-        return len(every) == 1
+    every = [about for place in places for about in place]
+    if len(every) > 1 and any(about.mig_parent for about in every):
+        return False
     in_order = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-    return in_order or len({about.name for about in every}) <= 1
+    return all(places) and (in_order or len({about.name for about in every}) <= 1)

@@ -121,7 +121,7 @@ COMMANDS
     case $want in
     place | folder) _files -/ ;;
     file) _files ;;
-    toml) _files -g '*.toml' ;;
+    toml) _path_files -g '*.toml'; _path_files -/ ;;
     esac
 }
 

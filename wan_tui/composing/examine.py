@@ -97,7 +97,7 @@ def examine(job: Job, here: Path, catalog: Catalog) -> Prospect:
         field=_field(problem, job),
         job=_completed(job, checked.job) if checked and not problem else None,
         model=spec.id if spec else None,
-        notes=_notes(job.device, spec, counts, seat),
+        notes=_notes(job.device, spec, counts, seat, problem),
     )
     return _filled(base, seat.device, need(counts, half=seat.half), plan)
 
@@ -195,9 +195,13 @@ def _parameters(checked: Checked | None, spec: ModelSpec | None) -> Mapping[str,
 _OF_THE_CARD = ("rocm", "torch-without-gpu", "cpu-only")
 
 
-def _notes(wanted: str, spec: ModelSpec | None, counts: Mapping[str, int], seat: _Seat) -> tuple[str, ...]:
+def _notes(
+    wanted: str, spec: ModelSpec | None, counts: Mapping[str, int], seat: _Seat, problem: WanError | None
+) -> tuple[str, ...]:
     """What speaks against a good run without forbidding it."""
     own = [spec.note] if spec and spec.note else []
+    if problem and problem.code == "no-such-device":
+        return tuple(own)
     if seat.device is None and wanted != "auto":
         return (*own, f"Which device {wanted} is here is known when the job runs.")
     judged = judge_hardware(counts, seat.machine)

@@ -54,11 +54,14 @@ class Fitted:
 
 
 def fields(spec: ModelSpec | None, form: Form) -> tuple[Field, ...]:
-    """The fields of a model, those that depend on others as the form is now. No `spec` stands for model = "auto"."""
+    """The fields of a model, those that depend on others as the form is now.
+
+    No `spec` stands for model = "auto", which is chosen by what is given: there any field that is filled is shown.
+    """
     defaults = spec.defaults if spec else None
     return (
         *_prompts(defaults),
-        *_inputs(spec),
+        *_inputs(spec, form),
         *_video(spec, defaults, form),
         *_sampling(spec, defaults, form),
         *_seeds(),
@@ -115,15 +118,12 @@ _TASK_INPUTS: dict[str, tuple[str, ...]] = {
 _ONE_WILL_DO = ("vace",)  # none of its inputs is needed for itself
 
 
-def _inputs(spec: ModelSpec | None) -> Iterator[Field]:
-    if spec:
-        asked = [(task, task_runs(spec.family, task)) for task in spec.tasks]
-    else:
-        pairs = ((family, task) for family, tasks in FAMILY_TASKS.items() for task in tasks)
-        asked = [(task, True) for family, task in pairs if task_runs(family, task)]
+def _inputs(spec: ModelSpec | None, form: Form) -> Iterator[Field]:
+    families = {spec.family: spec.tasks} if spec else FAMILY_TASKS
+    asked = [(task, task_runs(family, task)) for family, tasks in families.items() for task in tasks]
     for name, (label, files, help) in _INPUT.items():
         takers = [runs for task, runs in asked if name in _TASK_INPUTS[task]]
-        if takers:
+        if any(takers) or (takers if spec else f"inputs.{name}" in form.texts):
             always = all(name in _TASK_INPUTS[task] and task not in _ONE_WILL_DO for task, _ in asked)
             yield Field(
                 key=f"inputs.{name}",
@@ -164,15 +164,15 @@ def _sampling(spec: ModelSpec | None, defaults: Defaults | None, form: Form) -> 
     help = "How closely the prompt is followed; 1 or less switches guidance off and halves the time."
     expert = " This is that of the high-noise expert." if two else ""
     yield _number("guidance", "Guidance", help + expert, defaults.guidance if defaults else None, 0, 100)
-    if two and defaults:
-        second = defaults.guidance if defaults.guidance_2 is None else defaults.guidance_2
+    if two or (spec is None and "guidance_2" in form.texts):
+        second = _second(defaults) if defaults else None
         yield _number("guidance_2", "Guidance 2", "The same for the low-noise expert.", second, 0, 100)
     help = "Above 1, more of the steps go to the coarse shape of the scene; larger sizes want more."
     yield _number("flow_shift", "Flow shift", help, _shift(defaults, form), 0, 100, above=True)
-    if spec and "video" in spec.tasks and form.task == "video":
+    if ("video" in spec.tasks and form.task == "video") if spec else "strength" in form.texts:
         help = "How much of the video is drawn anew: 1 is all of it."
         yield _number("strength", "Strength", help, None, 0, 1, above=True)
-    if spec and "vace" in spec.tasks:
+    if "vace" in spec.tasks if spec else "conditioning_scale" in form.texts:
         help = "How strongly the video, mask and references steer."
         yield _number("conditioning_scale", "Conditioning", help, None, 0, 10)
 
@@ -235,6 +235,10 @@ def _output(spec: ModelSpec | None, form: Form) -> Iterator[Field]:
     )
     help = "Lower looks better and takes more room: up to 51 in .mp4, 63 in .webm."
     yield _whole("output.crf", "Quality (crf)", "output", help, None, 0, 63)
+
+
+def _second(defaults: Defaults) -> float:
+    return defaults.guidance if defaults.guidance_2 is None else defaults.guidance_2
 
 
 def _shift(defaults: Defaults | None, form: Form) -> float | None:

@@ -18,7 +18,7 @@ from wan_tui.composing.read import form_of, path_text
 
 # Strings are passed over, so that a # inside one is none of a comment.
 _COMMENT = re.compile(
-    r'"""(?:\\.|[^\\])*?"""|' r"'''.*?'''|" r'"(?:\\.|[^"\\\n])*"|' r"'[^'\n]*'|" r"(?P<comment>#)", re.DOTALL
+    r'"""(?:\\.|[^\\])*?"{3,5}|' r"'''.*?'{3,5}|" r'"(?:\\.|[^"\\\n])*"|' r"'[^'\n]*'|" r"(?P<comment>#)", re.DOTALL
 )
 _WORDS = {
     "segments": "the prompts of its segments",

@@ -26,7 +26,7 @@ LEAST = (60, 20)  # columns and rows below which nothing can be shown well
 
 
 class Place(Screen[None]):
-    """One of the six. `PLACE` is its name in the registry of actions, `TITLE_` what people call it.
+    """One of the six. `PLACE` is its name in the registry of actions, `LABEL` what people call it.
 
     A hidden place is told nothing and paints nothing: `refresh_all` is called when it is shown again, `news` while it
     is shown, at most ten times a second.
@@ -45,10 +45,11 @@ class Place(Screen[None]):
     Place.-tiny > #body, Place.-flat > #body { display: none; }
     """
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # Textual says only that it is some app
 
         @property
-        def app(self) -> WanApp: ...
+        def app(self) -> WanApp:  # type: ignore[override]
+            ...
 
     def compose(self) -> ComposeResult:
         yield Headline(self.LABEL)

@@ -55,7 +55,7 @@ def _worth_telling(node: DOMNode, binding: Binding) -> bool:
 def help_text(screen: Screen[object]) -> Content:
     """What the focused widget, those around it and the place say of themselves, then the keys by group."""
     chain: list[DOMNode] = [*(screen.focused.ancestors_with_self if screen.focused else [screen])]
-    abouts = dict.fromkeys(str(node.ABOUT) for node in chain if getattr(node, "ABOUT", ""))
+    abouts = dict.fromkeys(about for node in chain if (about := getattr(node, "ABOUT", "")))
     parts: list[tuple[str, str] | str] = [line for about in abouts for line in (about, "\n\n")]
     groups: dict[str, dict[str, list[Binding]]] = {}
     for active in screen.active_bindings.values():

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 from rich.cells import cell_len
 from textual.app import RenderResult
 from textual.binding import Binding
 from textual.content import Content
 from textual.widget import Widget
+
+if TYPE_CHECKING:
+    from wan_tui.app import WanApp
 
 _PLACES = ("app.library", "app.diagnostics", "app.composer", "app.monitor", "app.queue", "app.gallery")
 _SHORT = {"Diagnose": "Diag", "Compose": "Comp", "Monitor": "Mon", "Library": "Lib", "Gallery": "Gall"}
@@ -40,7 +45,8 @@ class Keys(Widget):
         from wan_tui.actions import BY_ID
 
         keymap: dict[str, str] = {}
-        for binding in self.app.own_bindings():
+        app = cast("WanApp", self.app)
+        for binding in app.own_bindings():
             keymap.setdefault(binding.id or "", self._key(binding))
         here = f"app.{getattr(self.screen, 'PLACE', '')}"
         wide = width >= 76
