@@ -23,7 +23,8 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         folder.mkdir(parents=True, exist_ok=True)
         monkeypatch.setenv(name, str(folder))
-    for name in ("MODELS_ROOT", "WAN_MODELS_MANIFEST", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN"):
+    hub = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN")
+    for name in ("MODELS_ROOT", "WAN_MODELS_MANIFEST", "WAN_TUI_CONFIG", "NO_COLOR", *hub):
         monkeypatch.delenv(name, raising=False)
     return home
 

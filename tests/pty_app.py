@@ -1,6 +1,7 @@
 """A small app with an engine that ticks, to see how `run_app` treats a terminal.
 
-It is run as `python -m tests.pty_app FILE STEPS [SECONDS]`. Each step is a line of FILE; stopping takes SECONDS. What the keys do stands in `pty_widgets`.
+It is run as `python -m tests.pty_app FILE STEPS [SECONDS]`. Each step is a line of FILE; stopping takes SECONDS. What
+the keys do stands in `pty_widgets`.
 """
 
 from __future__ import annotations

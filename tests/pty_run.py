@@ -24,11 +24,11 @@ TAKEN = (b"\x1b[?1049h", b"\x1b[?1000h", b"\x1b[?2004h", b"\x1b[?25l", b"\x1b[>2
 LEFT = (b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?2004l", b"\x1b[?25h", b"\x1b[<u")
 
 
-def until(holds: Callable[[], Any], what: str = "") -> Any:
+def until(holds: Callable[[], Any], what: str | Callable[[], str] = "") -> Any:
     """Wait until it holds, and what it was then."""
     end = time.monotonic() + PATIENCE_S
     while not (found := holds()):
-        assert time.monotonic() < end, f"waited in vain for {what}"
+        assert time.monotonic() < end, f"waited in vain for {what() if callable(what) else what}"
         time.sleep(0.01)
     return found
 
@@ -85,10 +85,8 @@ class OnTerminal:
 
     def sees(self, what: bytes, since: int = 0) -> int:
         """Wait until it was written; where what follows begins."""
-        until(lambda: what in self.said[since:] or self.process.poll() is not None, repr(what))
-        at = self.said.find(what, since)
-        assert at >= 0, (what, bytes(self.said[-3000:]))
-        return at + len(what)
+        until(lambda: self.said.find(what, since) >= 0, lambda: f"{what!r} in {bytes(self.said[-300:])!r}")
+        return self.said.find(what, since) + len(what)
 
     def stall(self, *, still: bool) -> None:
         """Take nothing, or go on."""

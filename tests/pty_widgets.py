@@ -55,6 +55,7 @@ class Shown(TerminalApp):
             "x": lambda: _crash(os.environ["HF_TOKEN"]),
             "s": lambda: ctypes.string_at(0),
             "n": self._noise,
+            "w": lambda: self.say("WIDE 红é─!"),
             "c": lambda: self.copy_to_clipboard("copied"),
             "e": lambda: self.say(f"EDITOR {self.run_outside([sys.executable, '-c', OUTSIDE])}"),
         }

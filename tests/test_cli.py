@@ -23,10 +23,11 @@ def one_job(own_home: Path) -> str:
     return job
 
 
-def test_alone_it_shows_what_it_can() -> None:
+def test_alone_it_needs_a_terminal_and_says_what_does_without() -> None:
     done = wan_tui()
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "demo" in done.stdout
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "terminal" in done.stderr
+    assert "--run" in done.stderr
 
 
 def test_bad_usage_is_status_2() -> None:

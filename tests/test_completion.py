@@ -99,6 +99,7 @@ def offered(shell: str, script: Path, place: Path, lines: Iterable[str]) -> list
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 1000, 0, 0))
         os.write(terminal, (BASH if shell == "bash" else ZSH).format(script=script).encode())
         _until(terminal, b"begun")
+        _told(terminal, "wan-tui ")  # zsh loads its completion at the first call, and inserts nothing then
         told = [_told(terminal, line) for line in lines]
         return [[word.rstrip("/") for word in one.split()] for one in told]
     finally:
@@ -129,7 +130,7 @@ def test_the_shell_offers_what_may_follow(shell: str, place: Path) -> None:
         named = {word.removeprefix("--output=").removeprefix("./") for word in got}
         if line in OFFERS:
             assert set(wanted.split()) <= named, (line, got)
-        else:
+        elif shell != "fish" or wanted != "picture.png":  # fish puts the suffix first, and the other files behind it
             assert wanted not in named, (line, got)
 
 

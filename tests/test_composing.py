@@ -17,13 +17,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine.catalog import ModelSpec, load_catalog
+from engine.compat.anatomy import read_anatomy
+from engine.compat.identify import component_parameters, parameters
+from engine.compat.machine import Machine
 from engine.errors import JobError
+from engine.hardware import Card
 from engine.job import MAX_SEED, Job
 from engine.jobfile import PROMPT_BYTES, RULES, Refused, job_from_table, read_job
 from tests.runs import environment
 from wan_tui.composing.editor import edit
 from wan_tui.composing.entries import entries
-from wan_tui.composing.examine import examine
+from wan_tui.composing.examine import _no_such_device, _seat, examine
 from wan_tui.composing.fields import Field, fields, fitted
 from wan_tui.composing.files import load, save
 from wan_tui.composing.form import KEPT, KEYS, Form
@@ -222,6 +226,12 @@ def test_a_bad_text_is_told_at_its_field_and_nowhere_else(key: str, text: str, s
     assert says in reading.problems[key] and "\x1b" not in reading.problems[key]
 
 
+def test_paths_are_taken_as_typed() -> None:
+    job = read(a_form(output__path="17", inputs__image="[2024]", inputs__references="1\n\n 2"), HERE).job
+    assert job and (job.output.path, job.inputs.image) == (HERE / "17", HERE / "[2024]")
+    assert job.inputs.references == (HERE / "1", HERE / " 2")
+
+
 def test_fields_that_contradict_each_other_are_told_at_one() -> None:
     form = a_form(guidance="1", guidance_2="3", inputs__last_image="b.png", seed=str(MAX_SEED), count="2")
     problems = read(form, HERE).problems
@@ -300,6 +310,7 @@ height = 64
 image = "cat.png"
 [memory]
 window = 81
+overlap = 8
 [[segments]]
 frames = 81
 prompt = "then"
@@ -316,11 +327,12 @@ def test_a_sidecar_is_loaded_and_nothing_of_it_lost_unsaid(tmp_path: Path) -> No
     assert loaded.form.texts["size"] == "64*64" and loaded.form.texts["inputs.image"] == "sub/cat.png"
     assert loaded.form.model == "sub/mine"
     said = " ".join(loaded.notes)
-    assert all(word in said for word in ("segments", "memory.window", "comments")) and len(loaded.notes) == 3
+    assert all(word in said for word in ("segments", "memory.window", "memory.overlap", "comments"))
     job = read(loaded.form, tmp_path).job
-    assert job and job.segments[0].prompt == "then" and job.memory.window == 81
+    assert job and job.segments[0].prompt == "then" and (job.memory.window, job.memory.overlap) == (81, 8)
     save(job, tmp_path / "sub/again.toml", tmp_path)
-    assert 'model = "./mine"' in (tmp_path / "sub/again.toml").read_text()
+    text = (tmp_path / "sub/again.toml").read_text()
+    assert 'model = "./mine"' in text and 'image = "cat.png"' in text
     again = load(tmp_path / "sub/again.toml", tmp_path)
     assert again.form == loaded.form and "comments" not in " ".join(again.notes)
     assert not loaded.form.without_kept().kept
@@ -333,6 +345,8 @@ def test_a_hash_in_a_text_is_no_comment(tmp_path: Path) -> None:
         assert load(file, tmp_path).notes == ()
         file.write_text(f"prompt = {text} # really\n")
         assert len(load(file, tmp_path).notes) == 1
+    file.write_text('prompt = """a"""" # he said "hi"\n')
+    assert len(load(file, tmp_path).notes) == 1
 
 
 def test_a_bad_file_is_named_with_its_line(tmp_path: Path) -> None:
@@ -398,7 +412,7 @@ def test_values_of_a_sweep(key: str, text: str, values: str) -> None:
     ("key", "text", "says"),
     [
         ("steps", " , ", "no values"),
-        ("seed", "1..100000000", "100000000 clips; one makes at most 200"),
+        ("seed", "1..1000000000000", "1000000000000 clips; one makes at most 200"),
         ("seed", "4..2", "leads nowhere"),
         ("seed", "1..4..0", "leads nowhere"),
         ("prompt", "\n".join(map(str, range(MOST_CLIPS + 1))), "201 clips"),
@@ -627,16 +641,49 @@ def test_a_prospect_of_a_model_that_is_here(tmp_path: Path, tiny_model: Callable
     assert job
     known = examine(job, tmp_path, CATALOG)
     assert known.problem is None and known.profile == "staged" and known.device == "CPU"
-    assert known.total_bytes and known.free_bytes and known.need_bytes and known.component and known.need_basis
+    assert known.total_bytes and known.free_bytes and known.component and known.need_basis
+    largest = max(component_parameters(read_anatomy(tiny_model("ti2v"))).values())
+    assert known.need_bytes == 4 * largest  # a CPU computes in fp32
     assert known.seconds is known.vram_bytes is known.ram_bytes is known.fits is None  # for the planner to fill
     assert known.job and known.job.steps == 50 and known.job.seed is None and known.job.output.path is None
     assert read(form_of(known.job, tmp_path), tmp_path).job  # completed values may be shown as placeholders
 
 
+BIG = Card("GPU-big", "Big", 80, 70, (9, 0))
+OLD = Card("GPU-old", "Old", 16, 10, (7, 5))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cards", "torch_for", "device", "half", "there"),
+    [
+        ("auto", (OLD, BIG), "cuda", "Big", True, True),
+        ("auto", (OLD,), "cuda", "Old", False, True),
+        ("auto", (BIG,), "cpu", "CPU", False, True),
+        ("auto", (), "hip", None, True, True),
+        ("cpu", (BIG,), "cuda", "CPU", False, True),
+        ("cuda", (BIG,), "cuda", "Big", True, True),
+        ("cuda:0", (OLD, BIG), "cuda", None, True, True),  # torch counts in an order of its own
+        ("cuda:1", (BIG,), "cuda", None, True, False),
+        ("GPU-old", (OLD, BIG), "cuda", "Old", False, True),
+        ("GPU-big", (BIG,), "cpu", None, False, False),
+        ("GPU-no", (BIG,), "cuda", None, True, False),
+        ("cuda:7", (), "hip", None, True, True),
+        ("mps", (), "cpu", None, False, True),
+    ],
+)
+def test_the_device_of_a_prospect(
+    wanted: str, cards: tuple[Card, ...], torch_for: str, device: str | None, half: bool, there: bool
+) -> None:
+    machine = Machine(cards, "1", 64, 32, 1000, Path("/"), torch_for, {})
+    seat = _seat(wanted, machine)
+    assert (seat.device.name if seat.device else None, seat.half) == (device, half)
+    assert (_no_such_device(wanted, machine) is None) == there
+
+
 @pytest.mark.parametrize(
     ("texts", "code", "field"),
     [
-        ({"model": "ti2v-5B"}, "model-absent", "model"),
+        ({"model": "ti2v-5B", "device": "cpu"}, "model-absent", "model"),
         ({"model": "nonesuch"}, "unknown-model", "model"),
         ({"model": "s2v-14B"}, "wrong-task", None),
         ({"model": "t2v-A14B:fp8"}, "not-yet", "model"),
@@ -661,7 +708,8 @@ def test_a_prospect_says_what_is_in_the_way(
     assert known.problem and (known.problem.code, known.field) == (code, field)
     assert known.job is None
     if texts["model"] == "ti2v-5B":
-        assert known.need_bytes and known.model == "ti2v-5B@2.2.0"  # what it would take is known all the same
+        largest = max(parameters(model("ti2v-5B")).values())  # what it would take is known all the same
+        assert known.need_bytes == 4 * largest and known.model == "ti2v-5B@2.2.0"
 
 
 def test_nothing_of_it_loads_torch_or_a_screen(tmp_path: Path) -> None:

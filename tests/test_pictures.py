@@ -6,8 +6,10 @@ import asyncio
 import itertools
 import os
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +47,12 @@ def reds(picture: Frame) -> float:
 
 
 def decoders() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children(recursive=True) if "ffmpeg" in child.name()]
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "ffmpeg" in child.name():
+                found.append(child)
+    return found
 
 
 # Small frames
@@ -60,7 +67,7 @@ def test_frames_come_in_order_at_the_pace_asked_for(tmp_path: Path, name: str) -
     levels = [reds(one) for one in seen]
     assert levels == sorted(levels, reverse=True)
     assert levels[0] > 235 > 110 > levels[-1]
-    assert len([*frames(path, 20, 20, 5, Control(), folder_fps=10)]) in (3, 4)
+    assert len([*frames(path, 20, 20, 5, Control(), folder_fps=10)]) == 3
     assert reds(still(path, 20, 20)) == levels[0]
 
 
@@ -95,8 +102,8 @@ def test_what_is_no_clip_is_refused_with_its_cause(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe.mp4")
-    playlist = f"#EXTM3U\n#EXTINF:1,\nfile:{write(tmp_path / 'clip.mp4')}\n#EXT-X-ENDLIST\n"
-    (tmp_path / "list.mp4").write_text(playlist)
+    write(tmp_path / "clip.mp4")
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile clip.mp4\n")  # leads to other files
     assert "no such file" in refused(tmp_path / "absent.mp4")
     assert "empty" in refused(tmp_path / "empty.mp4")
     assert refused(tmp_path / "text.mp4")
@@ -127,9 +134,9 @@ def test_a_cancel_ends_even_a_wait_for_a_frame_that_never_comes(tmp_path: Path) 
     os.mkfifo(path / "00002.png")  # ffmpeg waits for its writer
     control = Control()
     playing = frames(path, 64, 32, 100, control, folder_fps=1)
+    threading.Timer(0.3, control.cancel).start()
     with pytest.raises(Cancelled):
-        for _ in playing:
-            control.cancel()
+        next(playing)
     assert decoders() == []
 
 
@@ -161,10 +168,10 @@ def test_the_oldest_stills_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(thumbnail, "KEPT_BYTES", 400)
     path = write(tmp_path / "clip.mp4", count=1)
     for width in range(4, 12):
-        still(path, width, width)
+        newest = still(path, width, width)
     kept = sorted(file.stat().st_size for file in thumbnail._store().iterdir())
     assert 0 < sum(kept) <= 400
-    assert 13 + 3 * 11 * 6 in kept  # the newest
+    assert kept[-1] > len(newest.rgb)
 
 
 def test_no_cache_is_no_matter(tmp_path: Path, own_home: Path) -> None:
@@ -214,7 +221,7 @@ def test_two_colours_make_one_run() -> None:
 @pytest.mark.parametrize(
     ("colours", "colour", "number"),
     [
-        *(("256", WHITE, 231), ("256", RED, 196), ("256", (128, 128, 128), 244), ("256", BLACK, 16)),
+        *(("256", WHITE, 231), ("256", RED, 196), ("256", (98, 98, 98), 241), ("256", BLACK, 16)),
         *(("16", WHITE, 15), ("16", (255, 80, 90), 9), ("16", (180, 10, 0), 1), ("16", (0, 0, 160), 4)),
     ],
 )
@@ -238,7 +245,7 @@ def test_fewer_bits_make_fewer_runs_and_keep_black_and_white() -> None:
 def test_without_colours_light_is_ink() -> None:
     strips = half_blocks(bytes([*BLACK, *WHITE, *RED] * 3), 3, 3, "none")
     assert [strip.text for strip in strips] == [" @:", " @:"]
-    assert all(strip.text.isascii() and [*strip][0].style is None for strip in strips)
+    assert all(strip.text.isascii() and next(iter(strip)).style is None for strip in strips)
 
 
 def test_colours_follow_the_terminal() -> None:
@@ -256,9 +263,13 @@ class Slow(Picture):
 
     pause = 0.0
 
-    def __init__(self, *, slow_line: bool = False) -> None:
-        super().__init__(colours="truecolor", slow_line=slow_line)
+    def __init__(self) -> None:
+        super().__init__(colours="truecolor")
         self.drawn: list[list[Strip]] = []
+        self.told = 0
+
+    def on_picture_news(self, news: Picture.News) -> None:
+        self.told += 1
 
     def _draw(self, strips: list[Strip]) -> None:
         time.sleep(self.pause)
@@ -341,6 +352,7 @@ def test_a_slow_screen_drops_frames_and_ends_with_the_last(tmp_path: Path) -> No
         picture.play(path)
         await until(lambda: not picture.playing)
         assert len(picture.drawn) < 12
+        assert picture.told <= len(picture.drawn) + 1
         last = [*frames(path, 20, 16, 10, Control())][-1]
         assert picture.drawn[-1] == half_blocks(last.rgb, last.width, last.height, "truecolor", 5)
 
@@ -377,7 +389,7 @@ def test_nothing_goes_on_decoding_unseen(tmp_path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip"])
 def test_a_clip_that_vanishes_while_it_plays(tmp_path: Path, name: str) -> None:
-    path = write(tmp_path / name, count=200, width=512, height=512)
+    path = write(tmp_path / name, count=80, width=512, height=512)
 
     async def journey(app: Shown, picture: Slow) -> None:
         picture.play(path, folder_fps=100)
@@ -393,7 +405,7 @@ def test_a_clip_that_vanishes_while_it_plays(tmp_path: Path, name: str) -> None:
 
 
 def test_a_failure_is_told_as_plain_text(tmp_path: Path) -> None:
-    path = tmp_path / "[b]x[/] \x1b[2J.mp4"
+    path = tmp_path / "[b]x[b] \x1b[2J.mp4"
     path.write_text("no video")
 
     async def journey(app: Shown, picture: Slow) -> None:
@@ -401,9 +413,9 @@ def test_a_failure_is_told_as_plain_text(tmp_path: Path) -> None:
         await app.mount(big := Slow())
         big.styles.height = 8
         big.still(path)
-        await until(lambda: "Loading" not in screen_text(big))
+        await until(lambda: "cannot" in str(big.render()))
         said = str(big.render())
-        assert "[b]x[/]" in said
+        assert "[b]x[b]" in said
         assert "\x1b" not in said
 
     run(journey)
@@ -422,27 +434,20 @@ def test_another_size_shows_it_anew(tmp_path: Path) -> None:
     run(journey)
 
 
-@pytest.mark.parametrize("no_color", [True, False])
-def test_without_colours_the_screen_gets_no_codes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_color: bool
+def test_without_colours_the_picture_is_made_of_characters_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "clip.mp4")
-    if no_color:
-        monkeypatch.setenv("NO_COLOR", "1")
-        monkeypatch.setenv("TEXTUAL_THEME", "ansi-dark")
+    monkeypatch.setenv("NO_COLOR", "1")
 
     async def journey(app: Shown, picture: Slow) -> None:
-        picture._colours = None if no_color else "none"
+        picture._colours = None
+        picture.styles.background = "red"
         picture.still(path)
         await until(lambda: picture.drawn)
         lines = picture.render_lines(Region(0, 0, *picture.size))
         assert any(sign in lines[3].text for sign in ".:-=+*#%@")
-        codes = {
-            color.type.name for line in lines for _, style, _ in line if style for color in (style.bgcolor,) if color
-        }
-        assert not no_color or codes <= {"DEFAULT"}
+        backs = {style.bgcolor.triplet for line in lines for _, style, _ in line if style and style.bgcolor}
+        assert backs and all(back and back.red == back.green == back.blue for back in backs)
 
-    app = Shown()
-    if no_color:
-        app.theme = "ansi-dark"
-    run(journey, app)
+    run(journey)

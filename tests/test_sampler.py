@@ -256,7 +256,7 @@ def test_a_driver_that_goes_away_and_comes_back(box: Box, code: int) -> None:
     box.has(a_4090())
     box.read(0)
     box.has(a_4090(), count=f"!{code}", init="!9")
-    for at in (1, 5, 11.5):
+    for at in (1.0, 5.0, 11.5):
         sample = box.read(at)
         assert [(gpu["uuid"], gpu["lost"]) for gpu in sample["gpus"]] == [("GPU-4090", True)]
         assert figures(sample["gpus"][0]) == [None] * len(FIGURES)
@@ -264,6 +264,15 @@ def test_a_driver_that_goes_away_and_comes_back(box: Box, code: int) -> None:
     box.has(a_4090())
     sample = box.read(22)
     assert (sample["gpus"][0]["used_bytes"], sample["gpus"][0]["lost"], sample["notice"]) == (8 * GIB, False, None)
+
+
+def test_a_driver_that_goes_away_in_the_middle_of_a_reading(box: Box) -> None:
+    box.has(a_4090(), a_4090(1, "GPU-1"))
+    box.read(0)
+    box.has(a_4090(), a_4090(1, "GPU-1", utilization="!1"))
+    sample = box.read(1)
+    assert [(gpu["lost"], gpu["utilization"]) for gpu in sample["gpus"]] == [(True, None)] * 2
+    assert "does not answer any more" in sample["notice"]
 
 
 def test_a_driver_that_is_loaded_later(box: Box) -> None:
@@ -278,6 +287,59 @@ def test_in_a_container_a_number_of_ours_may_be_a_strangers(box: Box) -> None:
     box.read(0, known=False)
     box.has(a_4090(processes=f"{box.pid}:5000"))
     assert box.read(1, known=False)["gpus"][0]["our_bytes"] is None
+
+
+_TORCH = """
+import sys, types
+properties = types.SimpleNamespace(uuid="4090", name="card", total_memory=24 * 2**30)
+stats = {"allocated_bytes.all.current": 3000, "reserved_bytes.all.current": 4000, "reserved_bytes.all.peak": 6000}
+torch = types.ModuleType("torch")
+torch.version = types.SimpleNamespace(hip=HIP)
+torch.cuda = types.SimpleNamespace(
+    is_initialized=lambda: True, device_count=lambda: 1,
+    get_device_properties=lambda index: properties, memory_stats=lambda index: stats,
+)
+sys.modules["torch"] = torch
+"""
+
+
+def with_torch(box: Box, folder: Path, hip: str | None = None) -> None:
+    """Let the reading program have a torch that has used a card; a real one needs the card."""
+    (folder / "sitecustomize.py").write_text(_TORCH.replace("HIP", repr(hip)))
+    box.variables["PYTHONPATH"] = str(folder)
+
+
+def test_a_container_that_hides_whose_memory_it_is_says_so(box: Box, tmp_path: Path) -> None:
+    with_torch(box, tmp_path)
+    box.has(a_4090(processes="4194999:5000"))
+    sample = box.read(known=False)
+    (gpu,) = sample["gpus"]
+    assert gpu["our_bytes"] is None
+    assert (gpu["torch_allocated_bytes"], gpu["torch_reserved_bytes"], gpu["torch_peak_bytes"]) == (3000, 4000, 6000)
+    assert "container hides" in sample["notice"]
+    box.has(a_4090(processes=f"{box.pid}:5000"))
+    sample = box.read(1)
+    assert (sample["gpus"][0]["our_bytes"], sample["notice"]) == (5000, None)
+
+
+def test_torch_knows_its_number_best(box: Box, tmp_path: Path) -> None:
+    with_torch(box, tmp_path)
+    box.has(a_4090(0, "GPU-other", name="NVIDIA RTX A2000"), a_4090(1))
+    gpus = box.read()["gpus"]
+    assert [(gpu["uuid"], gpu["torch_index"], gpu["hidden"]) for gpu in gpus] == [
+        ("GPU-other", None, True),
+        ("GPU-4090", 0, False),
+    ]
+
+
+def test_cards_of_rocm_are_what_torch_tells(box: Box, tmp_path: Path) -> None:
+    with_torch(box, tmp_path, "6.4")
+    box.has(init="!9")
+    sample = box.read()
+    (gpu,) = sample["gpus"]
+    assert (gpu["total_bytes"], gpu["torch_reserved_bytes"], gpu["torch_index"]) == (24 * GIB, 4000, 0)
+    assert (gpu["used_bytes"], gpu["utilization"]) == (None, None)
+    assert "ROCm" in sample["notice"]
 
 
 def test_whose_share_it_is(tmp_path: Path) -> None:

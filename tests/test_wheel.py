@@ -50,18 +50,3 @@ def test_it_runs_from_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> 
     assert run(python, "-c", "import engine; print(engine.__file__)").startswith(str(site))
     assert "ti2v-5B@2.2.0" in run(program, "models", "list")
     assert Path(run(program, "demo", "--quiet").strip()).stat().st_size > 1000
-
-
-def test_the_themes_are_themes() -> None:
-    import tomllib
-
-    from textual.color import Color
-    from textual.theme import Theme
-
-    for file in sorted((ROOT / "themes").glob("*.toml")):
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-        theme = Theme(**table)
-        assert theme.name == file.stem
-        for key, value in table.items():
-            if key not in ("name", "dark"):
-                Color.parse(value)

@@ -8,6 +8,7 @@ takes them, ten times a second at most, folds them into `live`, and tells the pl
 from __future__ import annotations
 
 import importlib
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ from wan_tui.session import Session
 from wan_tui.settings import bad_keys, save_setting
 from wan_tui.terminal.base import TerminalApp
 from wan_tui.text import one_line, plain
-from wan_tui.themes import load_themes
+from wan_tui.themes import choose, load_themes
 
 if TYPE_CHECKING:
     from textual.binding import Binding
@@ -77,15 +78,16 @@ class WanApp(TerminalApp):
     leave_working = False  # the engine is to finish what it has after the screen is left
 
     def __init__(self, session: Session, settings: Settings, problems: Sequence[str] = (), *, ascii: bool = False):
-        super().__init__()
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
+        self._problems = tuple(problems)
         self.session, self.settings, self.live = session, settings, Live()
         self.said: deque[Said] = deque(maxlen=_REMEMBERED)
-        self._problems = tuple(problems)
         self._ascii = Ascii() if ascii else None
         self._inbox = Inbox(lambda: self.call_later(self._news))
         self._last_news = 0.0
         self._every_s = 1.0 if settings.low_bandwidth else 0.1
         session.bus.subscribe(self._inbox)
+        self._dress()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = super().get_line_filters()
@@ -93,26 +95,18 @@ class WanApp(TerminalApp):
 
     def on_mount(self) -> None:
         super().on_mount()
-        self._dress()
         for problem in (*self._problems, *bad_keys(self.settings, BY_ID)):
             self.tell(problem, "warning")
         self.set_keymap({id: keys for id, keys in self.settings.keys.items() if id in BY_ID})
         self.call_after_refresh(self._begin)
 
     def _dress(self) -> None:
-        """Our themes and the user's, and the one that was chosen. A terminal of few colours has its own."""
+        """Our themes and the user's, and the one that was chosen; where there are no colours, the one made for that."""
         themes, problems = load_themes()
         for theme in themes:
             self.register_theme(theme)
-        self._problems += problems
-        wanted = self.settings.theme
-        if self.ansi_color or wanted == "auto":
-            wanted = "wan-16" if self.ansi_color else "wan-dark"
-        if wanted in self.available_themes:
-            self.theme = wanted
-        else:
-            self._problems += (f"There is no theme {wanted}.",)
-            self.theme = "wan-dark"
+        self.theme, problem = choose(self.settings.theme, self.available_themes, os.environ)
+        self._problems += (*problems, *([problem] if problem else []))
 
     def _begin(self) -> None:
         """What can wait until the first screen is painted."""
@@ -257,6 +251,9 @@ class WanApp(TerminalApp):
     def action_theme(self) -> None:
         from wan_tui.widgets.choose import Choose, Option
 
+        if "NO_COLOR" in os.environ:
+            self.tell("NO_COLOR is set: there are no colours to choose.", "warning")
+            return
         options = [Option(name, name, note="dark" if theme.dark else "light") for name, theme in self._ours().items()]
         self.push_screen(Choose("Colours", options, current=self.theme), self._take_theme)
 

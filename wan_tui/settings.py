@@ -86,7 +86,7 @@ def save_setting(name: str, value: str | bool | Path) -> None:
     file = settings_file().resolve()  # a link into somebody's dotfiles stays a link
     line = f"{name} = {toml_value(value)}"
     try:
-        checked(name, value)
+        checked(name, str(value) if isinstance(value, Path) else value)
         try:
             old, shared = regular_bytes(file, MOST_BYTES), bool(file.stat().st_mode & 0o044)
         except FileNotFoundError:

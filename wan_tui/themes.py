@@ -130,7 +130,7 @@ def _missing(known: Collection[str], colours: Mapping[str, Any], flags: Mapping[
     """What Textual leaves out of themes of the terminal's colours, though a style sheet that uses it crashes; and the
     muted colours, which there are the colours themselves: text would stand on its own colour."""
     made = Theme(name="own", **colours, **flags).to_color_system().generate()
-    return {name: "ansi_default" for name in known if name not in made or name.endswith("-muted")}
+    return {name: "ansi_default" for name in {*known, *made} if name not in made or name.endswith("-muted")}
 
 
 def _is_share(value: str) -> bool:

@@ -31,14 +31,15 @@ def install_command(needs: Sequence[Need]) -> tuple[str, ...] | None:
     return None
 
 
-def install(command: Sequence[str], control: Control | None = None) -> int:
+def install(command: Sequence[str], control: Control | None = None, *, answered: bool = True) -> int:
     """Run an installer and return its exit status; what it says goes to standard error.
 
-    A stop is passed on, and the installer takes back what it began. Raises `Cancelled`.
+    `answered` is whether what it asks, such as a password, may be answered at the terminal: a screen has that for
+    itself. A stop is passed on, and the installer takes back what it began. Raises `Cancelled`.
     """
     with subprocess.Popen(
         command,
-        stdin=None if os.isatty(0) else subprocess.DEVNULL,  # it may ask for a password, where somebody can answer
+        stdin=None if answered and os.isatty(0) else subprocess.DEVNULL,
         stdout=2,
         stderr=2,
     ) as installer:

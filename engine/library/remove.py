@@ -101,11 +101,20 @@ def plan_removal(item: Item, catalog: Catalog) -> Removal:
 
 
 def remove(removal: Removal) -> None:
-    """Take away what was planned. Files that others have open stay theirs until they close them."""
+    """Take away what was planned. Files that others have open stay theirs until they close them.
+
+    Raises `RunError` (`cannot-remove`) where this user may not; what could be removed is gone then.
+    """
     gone = [path for folder in removal.folders for path in _all(folder)] + list(removal.files)
     linked = [info for path in gone if path.is_file() and (info := path.lstat()).st_nlink > 1]
     try:
         _remove(removal)
+    except OSError as error:
+        raise RunError(
+            "cannot-remove",
+            f"{error.filename or removal.id} cannot be removed: {error.strerror}.",
+            suggestions=["Check its owner and permissions; what could be removed is gone."],
+        ) from error
     finally:
         digests = Digests()
         digests.keep(linked)

@@ -31,6 +31,8 @@ class Worker:
         self._changed = threading.Condition()
         self._closed = False
         self._at_work: str | None = None
+        self._stop_asked = threading.Event()  # a job was asked to stop; it may be one that waits
+        self._letting_go = threading.Lock()  # held until jobs that were dropped are recorded as cancelled
         self.ends: dict[str, Exit] = {}
         self._thread = threading.Thread(target=self._work, name="worker")
         self._watcher = threading.Thread(target=self._watch, name="cancel-requests", daemon=True)
@@ -50,21 +52,24 @@ class Worker:
             file=asked.file,
             device=None,
         )
-        self._bus.publish(JobQueued(job=job_id, file=str(asked.file), model=job.model, seed=job.seed or 0))
         with self._changed:
-            self._controls[job_id] = Control()
+            self._controls[job_id] = Control()  # whoever hears of the job can cancel it
+            self._bus.publish(JobQueued(job=job_id, file=str(asked.file), model=job.model, seed=job.seed or 0))
             self._waiting.append((job_id, asked))
             self._changed.notify()
         return job_id
 
     def cancel(self, job_id: str, reason: str = "user") -> None:
-        """Stop a job of this worker, running or queued."""
-        if control := self._controls.get(job_id):
+        """Stop a job of this worker, running or queued. Never waits."""
+        control = self._controls.get(job_id)
+        if control and not control.cancelled:
             control.cancel(reason)
+            self._stop_asked.set()
 
     def cancel_all(self, reason: str = "user") -> None:
         for control in list(self._controls.values()):
             control.cancel(reason)
+        self._stop_asked.set()
 
     def move(self, job_id: str, by: int) -> bool:
         """Let a waiting job run `by` places later, earlier where negative; False where it does not wait (any more)."""
@@ -101,18 +106,25 @@ class Worker:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                job_id, asked = self._waiting.popleft()
-                self._at_work = job_id
+        while following := self._next():
+            job_id, asked = following
             self.ends[job_id] = self._run(job_id, asked)
             with self._changed:
                 self._at_work = None
                 del self._controls[job_id]
+        with self._letting_go:  # the last word about every job is said before this thread ends
+            return
+
+    def _next(self) -> tuple[str, Checked] | None:
+        """The job whose turn it is, waited for; None when no more will come."""
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            if not self._waiting:
+                return None
+            following = self._waiting.popleft()
+            self._at_work = following[0]
+            return following
 
     def _run(self, job_id: str, asked: Checked) -> Exit:
         control = self._controls[job_id]
@@ -159,7 +171,9 @@ class Worker:
 
     def _watch(self) -> None:
         """Pass on the cancels that other processes ask for, and let go of cancelled jobs before their turn."""
-        while not self.join(_POLL_S):
+        while self._thread.is_alive():
+            self._stop_asked.wait(_POLL_S)
+            self._stop_asked.clear()
             self._drop_cancelled()
             try:
                 requests = self._journal.cancel_requests()
@@ -169,15 +183,15 @@ class Worker:
             for job_id, reason in requests.items():
                 self.cancel(job_id, reason)
 
-
     def _drop_cancelled(self) -> None:
-        with self._changed:
-            gone = [entry for entry in self._waiting if self._controls[entry[0]].cancelled]
-            for entry in gone:
-                self._waiting.remove(entry)
-            reasons = {job_id: self._controls.pop(job_id).reason for job_id, _ in gone}
-        for job_id, reason in reasons.items():
-            self.ends[job_id] = self._cancelled(job_id, reason)
+        with self._letting_go:
+            with self._changed:
+                gone = [entry for entry in self._waiting if self._controls[entry[0]].cancelled]
+                for entry in gone:
+                    self._waiting.remove(entry)
+                reasons = {job_id: self._controls.pop(job_id).reason for job_id, _ in gone}
+            for job_id, reason in reasons.items():
+                self.ends[job_id] = self._cancelled(job_id, reason)
 
 
 def failed(job: str, error: WanError) -> JobFailed:

@@ -47,7 +47,8 @@ class Reader:
         host = self._host.read()
         torch = torch_memory()
         gpus = self._driver.read(now, (host.ram_total_bytes, host.ram_available_bytes))
-        gpus = tuple(self._with_ours(gpu, torch) for gpu in gpus)
+        split = {gpu.mig_parent for gpu in gpus}
+        gpus = tuple(self._with_ours(gpu, torch, whole=gpu.uuid not in split) for gpu in gpus)
         if not gpus and torch_is_rocm():
             gpus = tuple(_by_torch_alone(device) for device in torch)
         if now >= self._disks_due:
@@ -65,15 +66,15 @@ class Reader:
     def close(self) -> None:
         self._driver.close()
 
-    def _with_ours(self, gpu: GpuSample, torch: Sequence[TorchMemory]) -> GpuSample:
+    def _with_ours(self, gpu: GpuSample, torch: Sequence[TorchMemory], *, whole: bool) -> GpuSample:
         """The device with this process's share. Once torch counts devices its own numbers are the true ones."""
-        if gpu.lost:
-            return gpu
         mine = next((device for device in torch if device.uuid == gpu.uuid), None)
         ours = our_share(self._driver.processes(gpu.uuid), self._known, mine.reserved_bytes if mine else None)
-        if mine is None:
-            return replace(gpu, our_bytes=ours)
-        return replace(_counted(gpu, mine), our_bytes=ours, hidden=False)
+        if mine is not None:
+            return replace(_counted(gpu, mine), our_bytes=ours, hidden=False)
+        if torch and whole and not gpu.mig_parent:  # the UUID of a part may be written otherwise there
+            return replace(gpu, our_bytes=ours, torch_index=None, hidden=True)
+        return replace(gpu, our_bytes=ours)
 
     def _notice(self, gpus: Sequence[GpuSample]) -> str | None:
         if self._driver.version is None and (torch_is_rocm() or os.path.exists("/dev/kfd")):

@@ -55,7 +55,7 @@ def still(path: Path, width: int, height: int, control: Control | None = None) -
     kept = _store() / f"{_key(path, width, height)}.ppm"
     if frame := _read(kept):
         return frame
-    with closing(_decode(path, ["-frames:v", "1"], width, height, control or Control(), FOLDER_FPS)) as pictures:
+    with closing(_decode(path, width, height, None, control or Control(), FOLDER_FPS)) as pictures:
         frame = next(pictures)
     _keep(kept, frame)
     return frame
@@ -73,13 +73,13 @@ def frames(
         JobError: `bad-input-video`: absent, unreadable, no regular file, or nothing in it decodes as video.
         Cancelled: `control` was asked to stop.
     """
-    return _decode(path, ["-r", f"{fps:g}"], width, height, control, folder_fps)
+    return _decode(path, width, height, fps, control, folder_fps)
 
 
 def _decode(
-    path: Path, wanted: list[str], width: int, height: int, control: Control, folder_fps: float
+    path: Path, width: int, height: int, fps: float | None, control: Control, folder_fps: float
 ) -> Generator[Frame]:
-    process = _start([*_input(path, folder_fps), *_scaled(width, height), *wanted], path)
+    process = _start([*_input(path, folder_fps), *_scaled(width, height, fps)], path)
     with process:
         try:
             said: deque[str] = deque(maxlen=20)
@@ -109,10 +109,11 @@ def _first_file(path: Path) -> Path:
     return first
 
 
-def _scaled(width: int, height: int) -> list[str]:
-    size = f"scale={width}:{height}:force_original_aspect_ratio=decrease"
-    # Each frame says its size, so that it need not be known before.
-    return ["-map", "0:v:0", "-vf", size, "-filter_threads", "1", "-c:v", "ppm", "-f", "image2pipe"]
+def _scaled(width: int, height: int, fps: float | None) -> list[str]:
+    """The frames at `fps`, or the first alone. Each says its size, so that it need not be known before."""
+    pace, count = (f"fps={fps:g},", []) if fps else ("", ["-frames:v", "1"])
+    filters = f"{pace}scale={width}:{height}:force_original_aspect_ratio=decrease"
+    return ["-map", "0:v:0", "-vf", filters, "-filter_threads", "1", *count, "-c:v", "ppm", "-f", "image2pipe"]
 
 
 def _start(arguments: list[str], path: Path) -> subprocess.Popen[bytes]:

@@ -112,8 +112,19 @@ def _parser() -> argparse.ArgumentParser:
         verb = actions.add_parser(name, help=what, allow_abbrev=False)
         verb.add_argument("id", metavar="ID", help="a job's id, the beginning of one, or last")
         verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+    _box_verbs(verbs)
     _settings_verbs(verbs)
     return parser
+
+
+def _box_verbs(verbs: Any) -> None:
+    """What there is on this box."""
+    for name, what in (
+        ("gpu", "the devices, what they do right now, RAM and disk"),
+        ("info", "versions, places, devices, and what of the environment decides"),
+    ):
+        verb = verbs.add_parser(name, help=what, allow_abbrev=False)
+        verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
 
 
 def _settings_verbs(verbs: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from engine.errors import Exit, JobError, RunError
 from engine.paths import write_atomic
 from wan_tui.cli.errors import answered
+from wan_tui.cli.layout import laid_out, width_of
 from wan_tui.settings import bad_keys, read_settings, settings_file
 from wan_tui.settings_fields import FIELDS
 from wan_tui.settings_text import commented_file
@@ -45,8 +46,8 @@ def _show(*, as_json: bool) -> int:
     if as_json:
         answer = {"path": str(file), "exists": file.exists(), "settings": rows, "problems": problems}
         return answered(json.dumps(answer, indent=2), Exit.DONE)
-    for problem in problems:
-        print(plain(f"warning: {problem}"), file=sys.stderr)
+    if problems:
+        print(laid_out((f"warning: {problem}" for problem in problems), width_of(sys.stderr)), file=sys.stderr)
     lines = [f"{row['key']:<14} {_text(row['value']):<12} {row['origin']}" for row in rows]
     end = "" if file.exists() else "   (not there: wan-tui config init makes it)"
     return answered("\n".join(plain(line) for line in (*lines, f"{'file':<14} {file}{end}")), Exit.DONE)

@@ -15,9 +15,10 @@ from engine.errors import Exit
 from engine.events import Bus
 from engine.runtime.diagnose import diagnose
 from engine.units import counted
-from wan_tui.cli.check import answer, named
+from wan_tui.cli.check import named
 from wan_tui.cli.layout import laid_out, width_of
 from wan_tui.cli.test_load import folder_asked, stoppable
+from wan_tui.telling import answer
 
 
 def command(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.catalog import Catalog, load_catalog
 from engine.control import Control
-from engine.errors import Cancelled, Exit, JobError, ModelError, RunError, WanError
+from engine.errors import Cancelled, Exit, JobError, ModelError, WanError
 from engine.events import Bus, Mailbox
 from engine.library.adopt import adopt
 from engine.library.digest import Digests
@@ -20,20 +20,20 @@ from engine.library.download import download, needed
 from engine.library.hub import Manners, token_source
 from engine.library.item import Item
 from engine.library.locate import FileState, look
-from engine.library.remove import Removal, plan_removal, remove
+from engine.library.remove import plan_removal, remove
 from engine.library.verify import Verified, verify
-from engine.runtime.journal import Journal, State
+from engine.runtime.using import refuse_running
 from engine.units import size
 from wan_tui.cli.ask import agreed
 from wan_tui.cli.errors import described, log_to_file
 from wan_tui.printing import JsonLines
+from wan_tui.shelf import actual_digest, bad_because, expected_digest, removal_lines
 from wan_tui.signals import Signals
 from wan_tui.text import plain
 from wan_tui.transfers import TransferBar, TransferLines
 
 PATIENCE_S = 10.0
 _LOOK_S = 0.2
-_SHOWN = 5  # files of the user that stay in a folder
 _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([kMG]?)(i?)B?(?:/s)?", re.IGNORECASE)
 _BRANCH = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
@@ -204,31 +204,20 @@ def _verify(session: _Session) -> int:
 
 
 def _file_row(file: FileState) -> dict[str, Any]:
-    actual = file.actual.sha256 if file.actual and file.info.sha256 else file.actual.git if file.actual else None
     return {
         "path": file.info.path,
         "state": file.state,
         "bytes": file.info.size,
         "present_bytes": file.present_bytes,
-        "expected": file.info.sha256 or file.info.git,
-        "actual": actual,
+        "expected": expected_digest(file),
+        "actual": actual_digest(file),
     }
 
 
 def _verified_lines(result: Verified) -> str:
     total = sum(file.present_bytes for file in result.files)
     lines = [f"{result.state:<9} {result.id}, {len(result.files)} files, {size(total)}"]
-    for file in result.bad:
-        row = _file_row(file)
-        if file.state == "corrupt" and row["actual"] and row["actual"] != row["expected"]:
-            why = f"its digest is {row['actual'][:16]}…, and should be {row['expected'][:16]}…"
-        elif file.state == "corrupt" and file.present_bytes == file.info.size:
-            why = "it cannot be read"
-        elif file.state == "corrupt":
-            why = f"it has {file.present_bytes} bytes, and should have {file.info.size}"
-        else:
-            why = "it is missing" if file.state == "absent" else "only part of it is here"
-        lines.append(f"  {file.state:<9} {plain(file.info.path)}: {why}")
+    lines += [f"  {file.state:<9} {plain(file.info.path)}: {bad_because(file)}" for file in result.bad]
     if result.bad or result.state == "partial":
         lines.append(f"  do: wan-tui models verify {result.id} --repair")
     elif result.state == "absent":
@@ -266,21 +255,14 @@ def _import(session: _Session) -> int:
 def _remove(session: _Session) -> int:
     item = Item(*session.catalog.find(session.args.model))
     plan = plan_removal(item, session.catalog)
-    _refuse_running(item, plan)
+    refuse_running(item, plan)
     if plan.empty:
         raise ModelError("model-absent", f"{item.id} is not on this box: there is nothing to remove.")
-    session.tell(_removal_lines(plan))
+    session.tell("\n".join(removal_lines(plan)))
     if not session.confirmed(f"Remove {item.id} and free {size(plan.freed_bytes)}?"):
         session.tell("Nothing was removed.")
         return Exit.CANCELLED
-    try:
-        remove(plan)
-    except OSError as error:
-        raise RunError(
-            "cannot-remove",
-            f"{error.filename or item.id} cannot be removed: {error.strerror}.",
-            suggestions=["Check its owner and permissions; what could be removed is gone."],
-        ) from error
+    remove(plan)
     row = {
         "id": item.id,
         "freed_bytes": plan.freed_bytes,
@@ -291,37 +273,3 @@ def _remove(session: _Session) -> int:
     }
     session.answer(row, f"removed  {item.id}, {size(plan.freed_bytes)} are free now")
     return Exit.DONE
-
-
-def _removal_lines(plan: Removal) -> str:
-    lines = [f"goes     {plain(str(path))}" for path in plan.folders]
-    parents = sorted({plain(str(path.parent)) for path in plan.files})
-    lines += (
-        [f"goes     {len(plan.files)} files in {parents[0]}" + (" and below" if parents[1:] else "")] if parents else []
-    )
-    lines += [f"frees    {size(plan.freed_bytes)}"]
-    lines += [f"shared   {size(plan.shared_bytes)} stay: other models have them too"] if plan.shared_bytes else []
-    lines += [f"stays    {plain(str(path))}: it is not the model's" for path in plan.kept[:_SHOWN]]
-    lines += [f"stays    {len(plan.kept) - _SHOWN} more files that are not the model's"] if plan.kept[_SHOWN:] else []
-    lines += [f"warning: {id} uses some of it, and will not be whole" for id in plan.needed_by]
-    return "\n".join(lines)
-
-
-def _refuse_running(item: Item, plan: Removal) -> None:
-    try:
-        rows = Journal().rows(states=(State.QUEUED, State.RUNNING))
-    except WanError:  # on a full disk, where removing is the remedy
-        return
-    gone = [*plan.folders, *plan.files]
-
-    def reads(model: str) -> bool:  # by its id, or by the folder it lies in
-        folder = Path(model)
-        by_path = folder.is_absolute() and any(path.is_relative_to(folder) or path in folder.parents for path in gone)
-        return by_path or model in (item.id, *plan.needed_by)
-
-    if busy := next((row for row in rows if reads(row.model)), None):
-        raise RunError(
-            "busy",
-            f"Job {busy.id} is {busy.state} with {busy.model}: nothing was removed.",
-            suggestions=[f"Wait for it, or stop it: wan-tui jobs cancel {busy.id}"],
-        )

@@ -98,7 +98,7 @@ _ZSH = """\
 # Completion of wan-tui in zsh, made by `wan-tui completion zsh`.
 # In ~/.zshrc, behind compinit:  source <(wan-tui completion zsh)
 _wan_tui() {
-    local level= need= many= want= count=0 word cur=$words[CURRENT]
+    local level= need= many= want= count=0 none=1 word cur=$words[CURRENT]
     local -a rows
 WALK
     if [[ -z $need && $cur == -* ]]; then
@@ -112,17 +112,20 @@ OPTIONS
         case $level in
 COMMANDS
         esac
-        (( $#rows )) && _describe command rows
+        (( $#rows )) && _describe command rows && none=0
     fi
     case $want in
-    =*) compadd -- ${=want#=} ;;
-    model | place) compadd -- MODELS ;;
+    =*) compadd -- ${=want#=} && none=0 ;;
+    model | place) compadd -- MODELS && none=0 ;;
     esac
     case $want in
-    place | folder) _files -/ ;;
-    file) _files ;;
-    toml) _path_files -g '*.toml'; _path_files -/ ;;
+    place | folder) _files -/ && none=0 ;;
+    file) _files && none=0 ;;
+    toml)
+        _path_files -g '*.toml' && none=0
+        _path_files -/ && none=0 ;;
     esac
+    return none
 }
 
 if [[ $funcstack[1] == _wan-tui ]]; then _wan_tui "$@"; else compdef _wan_tui wan-tui; fi

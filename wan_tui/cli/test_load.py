@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.catalog import load_catalog
@@ -14,14 +14,17 @@ from engine.control import Control
 from engine.errors import Cancelled, Exit, JobError
 from engine.events import Bus, Event, JobFinished, JobStarted, Stage
 from engine.runtime.check import check
-from engine.runtime.testload import LoadTest, Tried, check_device, loadable, try_load
-from engine.units import counted, parameters, size
-from wan_tui.cli.check import named, title
-from wan_tui.cli.errors import answered, described, log_to_file
+from engine.runtime.testload import check_device, loadable, try_load
+from wan_tui.cli.check import named
+from wan_tui.cli.errors import answered, log_to_file
 from wan_tui.cli.layout import laid_out, width_of
 from wan_tui.printing import printer_for
 from wan_tui.signals import Signals
+from wan_tui.telling import title
+from wan_tui.telling_load import lines
 from wan_tui.text import plain
+
+__all__ = ["command", "folder_asked", "lines", "stoppable"]
 
 PATIENCE_S = 10.0
 DEFAULT_FOLDER = "diagnostics"
@@ -87,49 +90,3 @@ def _test(args: argparse.Namespace, bus: Bus, control: Control) -> tuple[int, st
     if args.json:
         return done.status, json.dumps(done.as_dict(), indent=2)
     return done.status, laid_out(lines(done, title(about)), width_of(sys.stdout))
-
-
-def lines(done: LoadTest, title: str | None = None) -> Iterator[str]:
-    """What came of it, for people: the answer, what failed and why, then the figures."""
-    yield f"{title or done.name}: {_answer(done)}"
-    for part in done.failed:
-        yield from _row(part)
-    clip = done.smoke
-    if clip:
-        yield from (f"warning: {warning}" for warning in clip.warnings)
-        yield from described(clip.error).splitlines() if clip.error else ()
-    for part in done.components:
-        if not part.error:
-            yield from _row(part)
-    if clip and clip.done:
-        made = clip.done
-        peaks = _peaks(made.peak_rss_bytes, made.peak_vram_bytes)
-        yield f"clip     {made.frames} frames of {made.width}x{made.height} in {made.seconds:.1f} s, {peaks}"
-        yield f"output   {made.output}"
-        yield f"sha256   {made.output_sha256}"
-    yield f"took     {done.seconds:.1f} s on {done.device.name}"
-
-
-def _answer(done: LoadTest) -> str:
-    if done.failed:
-        bad = ", ".join(part.name for part in done.failed)
-        fail = "fail" if done.failed[1:] else "fails"
-        return f"{len(done.failed)} of {counted(len(done.components), 'component')} {fail}: {bad}"
-    renders = {"done": ", and it renders", "failed": ", and it does not render"}
-    return f"every component loads{renders.get(done.smoke.state, '') if done.smoke else ''}"
-
-
-def _row(part: Tried) -> Iterator[str]:
-    figures = [f"{part.seconds:.1f} s"]
-    if part.parameters:
-        figures.append(f"{parameters(part.parameters)} parameters in {', '.join(part.dtypes)}")
-        figures.append(_peaks(part.peak_rss_bytes, part.peak_vram_bytes))
-    if part.finite:
-        figures.append("every weight finite")
-    yield f"{part.state:<8} {part.name}: {part.kind}, {', '.join(figures)}"
-    yield from (f"warning: {part.name}: {warning}" for warning in part.warnings)
-    yield from described(part.error).splitlines() if part.error else ()
-
-
-def _peaks(rss: int | None, vram: int | None) -> str:
-    return f"peak {size(rss)} RAM" + (f" and {size(vram)} VRAM" if vram is not None else "")

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-from engine.catalog import Catalog, load_catalog
-from engine.compat.anatomy import Anatomy, read_anatomy
-from engine.compat.finding import refuse, remedy
-from engine.compat.identify import folder_item
+from engine.catalog import load_catalog
 from engine.compat.offer import make_offer
-from engine.compat.trust import Record, forget, key_of, read_store, remember, store_file
+from engine.compat.trust import Record, read_store, remember, store_file
 from engine.control import Control
-from engine.errors import Cancelled, Exit, JobError, ModelError
-from engine.library.digest import Digests
-from engine.library.item import Item
-from engine.library.locate import look
-from engine.units import size
+from engine.errors import Cancelled, Exit
 from wan_tui.cli.ask import agreed
 from wan_tui.cli.errors import log_to_file
 from wan_tui.signals import Signals
 from wan_tui.text import plain
+from wan_tui.vouching import CODE_CAN, anatomy_at, content, found, revoked
 
 _LOOK_S = 0.2
 
@@ -74,28 +66,19 @@ def _as_dict(record: Record) -> dict[str, Any]:
 
 def _lines(record: Record) -> Iterator[str]:
     yield f"{record.model}, trusted {record.when}"
-    yield from _content(record)
-
-
-def _content(record: Record) -> Iterator[str]:
-    where = f"{record.repo} at commit {record.revision}" if record.repo else record.path
-    for label, (path, kind) in record.uses.items():
-        yield f"  runs     {kind} of {path} as {label}, from {where}"
-    for kind, files in (("code", record.code), ("pickle", record.pickles)):
-        for path, file in files.items():
-            yield f"  {kind:<8} {path}, {size(file.bytes)}, SHA-256 {file.sha256}"
+    yield from content(record)
 
 
 # --- add --------------------------------------------------------------------------------------------------------------
 
 
 def _add(args: argparse.Namespace, control: Control) -> int:
-    item, path = _found(args.model, load_catalog())
-    offer = make_offer(item, _anatomy(path), control, _tell)
+    item, path = found(args.model, load_catalog())
+    offer = make_offer(item, anatomy_at(path), control, _tell)
     record = offer.record
-    _tell(f"{record.model} brings:", *_content(record))
+    _tell(f"{record.model} brings:", *content(record))
     if record.code:
-        _tell("Its code can do everything you can do: read it before you agree.")
+        _tell(CODE_CAN)
     if not agreed(f"Trust {record.model} with exactly this?", control, yes=args.yes, as_json=_as_json(args)):
         _tell("Nothing was trusted.")
         return Exit.CANCELLED
@@ -107,72 +90,13 @@ def _add(args: argparse.Namespace, control: Control) -> int:
     return Exit.DONE
 
 
-def _found(reference: str, catalog: Catalog) -> tuple[Item, Path]:
-    """The model and where it lies. Raises `JobError` and `ModelError` when there is none."""
-    from engine.runtime.check import subject
-
-    about = subject(reference, catalog)
-    if about.item is None:
-        path = Path(os.path.realpath(about.path or reference))
-        anatomy = _anatomy(path)
-        assert anatomy.folder  # or it was refused
-        return folder_item(anatomy.folder, catalog), path
-    item = about.item
-    found = item.spec.path or look(item, Digests()).path
-    if found is None or not (found / "model_index.json").is_file():
-        raise ModelError(
-            "model-absent",
-            f"{item.id} is not on this box: what it brings cannot be told.",
-            suggestions=[f"Download it: {remedy('download', 'models', 'download', item.id).command}"],
-            actions=["download"],
-        )
-    return item, found
-
-
-def _anatomy(path: Path) -> Anatomy:
-    anatomy = read_anatomy(path)
-    if anatomy.folder is None:
-        refuse(anatomy.findings)
-        raise ModelError(
-            "not-a-pipeline",
-            f"{path} is no model folder in diffusers layout: nothing of it can be trusted.",
-            suggestions=["Name the folder that holds model_index.json."],
-        )
-    return anatomy
-
-
 # --- revoke -----------------------------------------------------------------------------------------------------------
 
 
 def _revoke(args: argparse.Namespace, control: Control) -> int:
-    store = read_store()
-    if store.broken:
-        raise ModelError(
-            "not-trusted",
-            f"{store_file()} cannot be used ({store.broken}): no model is trusted.",
-            suggestions=[store.cure],
-        )
-    gone = None
-    for key in _keys(args.model, store.records):
-        gone = gone or forget(key)
-    if gone is None:
-        raise ModelError(
-            "not-trusted",
-            f"{args.model} is not trusted: there is nothing to revoke.",
-            suggestions=["`wan-tui trust list` names those that are."],
-        )
+    gone = revoked(args.model)
     _answer(args, _as_dict(gone), f"revoked  {gone.model}")
     return Exit.DONE
-
-
-def _keys(reference: str, known: Mapping[str, Record]) -> Iterator[str]:
-    """What a model may be remembered under, also one whose folder or entry in the manifest is gone."""
-    yield from (key for key in (reference, os.path.realpath(os.path.expanduser(reference))) if key in known)
-    if "/" not in reference:
-        try:
-            yield key_of(Item(*load_catalog().find(reference)))
-        except JobError:
-            return
 
 
 # --- saying -----------------------------------------------------------------------------------------------------------

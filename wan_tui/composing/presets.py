@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import tomli_w
 
 from engine.catalog import ModelSpec
@@ -17,6 +16,7 @@ from engine.jobfile import job_from_table, read_table
 from wan_tui.composing.files import write_text
 from wan_tui.composing.form import KEPT, Form
 from wan_tui.composing.read import form_of, table_of
+from wan_tui.settings import config_dir
 
 # What a saved preset holds of a form: how a clip is made, not what is seen in it.
 SETTINGS = (
@@ -51,7 +51,7 @@ class Preset:
 
 def presets_folder() -> Path:
     """Where the user's presets lie; it need not be there yet."""
-    return Path(platformdirs.user_config_dir("wan-tui")) / "presets"
+    return config_dir() / "presets"
 
 
 def shipped(spec: ModelSpec | None) -> tuple[Preset, ...]:

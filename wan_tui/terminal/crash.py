@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 
@@ -29,8 +30,8 @@ def keep(error: BaseException) -> Path | None:
     from engine.runtime.diagnose import known_secrets
     from engine.runtime.record import versions
 
-    found = {"wan-tui": __version__, **versions()}
-    about = ", ".join(f"{name} {version}" for name, version in found.items()) + f", {platform.platform()}"
+    found = {"wan-tui": __version__, "textual": version("textual"), **versions()}
+    about = ", ".join(f"{name} {number}" for name, number in found.items()) + f", {platform.platform()}"
     text: str = redacted(f"{about}\n\n{''.join(traceback.format_exception(error))}", known_secrets())
     log.error("the app crashed: %s", text)
     try:
@@ -65,9 +66,9 @@ class Faults:
         self._hook, threading.excepthook = threading.excepthook, _log_thread
         with suppress(OSError):  # no state folder: no trace
             self._file = open(self._trace, "ab")  # kept open: a fault may come until the process ends
-            if self._file.tell() > _MOST_BYTES:
+            if self._trace.stat().st_size > _MOST_BYTES:
                 self._file.truncate(0)
-            self._size = self._file.tell()
+            self._size = self._trace.stat().st_size
             faulthandler.enable(self._file)
         return self
 

@@ -19,6 +19,7 @@ import os
 import select
 import signal
 from codecs import IncrementalDecoder, getincrementaldecoder
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from textual._xterm_parser import XTermParser
@@ -81,10 +82,15 @@ class SafeDriver(LinuxDriver):
         return size.columns or 80, size.lines or 24
 
     def _sigtstp_application(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._step_aside)
+        self._soon(self._step_aside)
 
     def _sigcont_application(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._step_back)
+        self._soon(self._step_back)
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        """From a signal handler. What writes to the screen may not run there: it could wait for itself."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
 
     def _step_aside(self) -> None:
         """Leave the screen to the shell, and stop. Without a shell nobody could wake us: then not."""

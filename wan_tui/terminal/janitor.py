@@ -38,19 +38,25 @@ class Janitor:
 
     def __init__(self, pid: int, pipe: int) -> None:
         self._pid = pid
-        self._pipe = pipe
+        self._pipe: int | None = pipe
+        self._said = SCREEN_LEFT
 
     def note(self, what: bytes) -> None:
         """Tell it of the screen. That it has died is no reason to fail."""
-        with suppress(OSError):
-            os.write(self._pipe, what)
+        if self._pipe is not None:
+            self._said = what
+            with suppress(OSError):
+                os.write(self._pipe, what)
 
     def dismiss(self) -> None:
-        """Let it go, and wait until it is gone: it acts on what it was told last."""
-        with suppress(OSError):
-            os.close(self._pipe)
-        with suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+        """Let it go: it acts on what it was told last. Where that is nothing, wait until it is gone."""
+        if self._pipe is None:
+            return
+        os.close(self._pipe)
+        self._pipe = None
+        if self._said == SCREEN_LEFT:
+            with suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
 
 
 def start(tty: int, before: list[Any], farewell: Callable[[], str]) -> Janitor:

@@ -42,11 +42,6 @@ class Noise:
         self._watch.join()
         os.close(self._sink)
 
-    def tell(self, line: str) -> None:
-        """Say something where standard error was."""
-        with suppress(OSError):  # nobody is there any more
-            os.write(self._before[1], f"{line}\n".encode(errors="backslashreplace"))
-
     def _look(self) -> None:
         trim(self._sink)
         while not self._over.wait(_LOOK_EVERY_S):

@@ -47,24 +47,26 @@ def run_app(
     shared = find_terminal(os.environ)
     log_to_file()
     sys.setswitchinterval(_SWITCH_S)
-    prepare_environment(means(os.environ, locale_encoding()), low_bandwidth)
-    with Signals() as signals, crash.Faults() as faults, Tty(shared, faults.farewell) as tty, Noise() as noise:
+    encoding = locale_encoding()
+    prepare_environment(means(os.environ, encoding), low_bandwidth)
+    with Signals() as signals, crash.Faults() as faults, Tty(shared, encoding, faults.farewell) as tty, Noise():
         app, error = _shown(make_app, signals, mouse)
+        tty.over()
         signals.without_screen()
         ending = _Ending(engine)
         signals.listen(ending.heard)
         if tty.gone:
             _without_terminal()
         if error:
-            noise.tell(crash.told(error, crash.keep(error)))
+            tty.say(crash.told(error, crash.keep(error)))
             if engine.busy:
-                noise.tell("What is running is being finished; Ctrl-C cancels it.")
+                tty.say("What is running is being finished; Ctrl-C cancels it.")
         if tty.gone or error:
             engine.finish()
         elif app is not None and app.terminated:
             ending.heard(signal.SIGTERM)
         elif engine.busy and ending.status is None:
-            noise.tell("Cancelling what is running; Ctrl-C ends it at once.")
+            tty.say("Cancelling what is running; Ctrl-C ends it at once.")
             ending.stop("user")
         ending.wait()
     if ending.status is not None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import select
 import sys
 import termios
 import time
+import unicodedata
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import NoReturn
 
@@ -41,8 +44,11 @@ class Tty(io.TextIOBase):
     it is open `sys.__stdin__`, `__stdout__` and `__stderr__` are this terminal: that is where Textual looks for it.
     """
 
-    def __init__(self, shared: int, farewell: Callable[[], str]) -> None:
+    encoding = "utf-8"
+
+    def __init__(self, shared: int, encoding: str, farewell: Callable[[], str]) -> None:
         super().__init__()
+        self.encoding = encoding
         self.shared = os.dup(shared)  # for other programs: it blocks as they expect
         self._fd = _opened(shared)
         self._janitor = janitor.start(self._fd, termios.tcgetattr(self._fd), farewell)
@@ -64,7 +70,7 @@ class Tty(io.TextIOBase):
     ) -> None:
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = self._standard  # type: ignore[misc]
         self._input.close()
-        self._janitor.dismiss()
+        self.over()
         os.close(self._fd)
         os.close(self.shared)
 
@@ -84,7 +90,7 @@ class Tty(io.TextIOBase):
 
     def flush(self) -> None:
         text, self._waiting = "".join(self._waiting), []
-        self._send(text.encode("utf-8", "replace"))
+        self._send(text.encode(self.encoding, "as-wide"))
 
     def _send(self, data: bytes) -> None:
         waiting = select.poll()
@@ -127,11 +133,35 @@ class Tty(io.TextIOBase):
         self._taken = False
         self._janitor.note(janitor.RESTORE_QUIETLY if self.missed and not self.gone else janitor.SCREEN_LEFT)
 
+    def say(self, line: str) -> None:
+        """Say something when the screen has been left."""
+        with suppress(OSError):  # nobody is there any more
+            os.write(self.shared, f"{line}\n".encode(self.encoding, "replace"))
+
+    def over(self) -> None:
+        """The screen will not be taken again."""
+        self._janitor.dismiss()
+
     def end(self, status: int) -> NoReturn:
         """End the process at once, the terminal put back."""
         if self._taken:
             self._janitor.note(janitor.RESTORE_QUIETLY)
         os._exit(status)
+
+
+def _as_wide(error: UnicodeError) -> tuple[str, int]:
+    """What the terminal's encoding lacks, as question marks that take the same number of cells."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join("?" * _cells(char) for char in missing), error.end
+
+
+def _cells(char: str) -> int:
+    return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+codecs.register_error("as-wide", _as_wide)
 
 
 def _opened(shared: int) -> int:

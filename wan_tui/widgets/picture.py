@@ -196,11 +196,12 @@ class Picture(Widget):
         if showing.wish.moving and not self.screen.is_active:  # another place is shown
             self.stop()
             return
+        over = showing.over  # before the frame is taken: after it, another may come
         if showing.newest:
             self._draw(showing.newest.pop())
         if showing.error:
             self._say(plain(" ".join(filter(None, (showing.error.message, showing.error.cause)))))
-        if showing.over:
+        if over:
             self._over()
 
     def _over(self) -> None:
