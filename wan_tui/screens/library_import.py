@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 
 from engine.errors import WanError
 from wan_tui.background import in_background
-from wan_tui.text import one_line
+from wan_tui.text import one_line, plain
 
 _SHOWN = 8  # folders that would go on from what is typed
 _MOST = 2000  # entries of a folder that are looked at
@@ -115,7 +115,8 @@ def folders(typed: str) -> list[str]:
         with os.scandir(os.path.expanduser(shown) or ".") as entries:
             for _, entry in zip(range(_MOST), entries, strict=False):
                 hidden = entry.name.startswith(".") and not begun.startswith(".")
-                if entry.name.startswith(begun) and not hidden and entry.is_dir():
+                typable = plain(entry.name) == entry.name  # what controls a terminal does not come into a field
+                if entry.name.startswith(begun) and typable and not hidden and entry.is_dir():
                     found.append(f"{shown}{entry.name}/")
     except OSError:  # said when it is to be taken
         return []

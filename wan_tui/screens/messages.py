@@ -50,7 +50,7 @@ class Messages(ModalScreen[None]):
         ]
         if log:
             rows.append(Row("log", ("Log", str(paths.state_place() / "wan-tui.log")), heading=True))
-            rows += [Row(f"log{index}", ("", (line, "dim"))) for index, line in enumerate(reversed(log))]
+            rows += [Row(f"log{index}", ("", (line, "dim"))) for index, line in enumerate(log)]
         self.query_one(Listing).show(rows)
 
     def action_leave(self) -> None:

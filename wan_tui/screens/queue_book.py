@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from engine.events import JobFailed, JobFinished
+from engine.events import JobCancelled, JobFailed, JobFinished
 from wan_tui.live import JobNow
 from wan_tui.screens.queue_entry import Entry
 
@@ -31,27 +31,28 @@ def parts(known: Mapping[str, Entry], jobs: Mapping[str, JobNow], waiting: Seque
     running: list[Entry] = []
     queued: list[Entry] = []
     history: list[Entry] = []
-    for id, entry in known.items():
-        if not entry.live:
-            history.append(entry)
-        elif id in jobs and jobs[id].over:
-            history.append(_settled(entry, jobs[id]))
-        elif id in place or (entry.state == "queued" and id not in jobs):
-            queued.append(entry)
-        else:
-            running.append(entry)
+    where = {"running": running, "queued": queued}
+    for entry in known.values():
+        if entry.live:
+            entry = as_now(entry, jobs, place)
+        where.get(entry.state, history).append(entry)
     queued.sort(key=lambda entry: (place.get(entry.id, len(place)), entry.id))
     return Parts(tuple(sorted(running, key=lambda entry: not entry.mine)), tuple(queued), tuple(history))
 
 
-def _settled(entry: Entry, now: JobNow) -> Entry:
-    """A job that is over, though the journal does not tell (yet)."""
+def as_now(entry: Entry, jobs: Mapping[str, JobNow], waiting: Container[str]) -> Entry:
+    """The engine knows its jobs sooner than they were read; and it knows them, should the journal not take them."""
+    now = jobs.get(entry.id)
+    if now is None or not entry.live:
+        return entry
     match now.end:
         case JobFinished():
             return replace(entry, state="finished", output=now.end.output, seconds=now.end.seconds)
         case JobFailed():
             return replace(entry, state="failed", problem=now.end.message)
-    return replace(entry, state=now.state)
+        case JobCancelled():
+            return replace(entry, state="cancelled")
+    return replace(entry, state="queued" if entry.id in waiting else "running")
 
 
 def merged(known: Mapping[str, Entry], changed: Sequence[Entry]) -> dict[str, Entry]:

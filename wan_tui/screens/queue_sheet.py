@@ -67,8 +67,10 @@ class Over(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Sheet(can_focus=False)
-            yield Static(Content.assemble(("Esc", "$accent bold"), " close   ", ("j k", "$accent bold"), " scroll"),
-                         classes="keys")
+            yield Static(
+                Content.assemble(("Esc", "$accent bold"), " close   ", ("j k", "$accent bold"), " scroll"),
+                classes="keys",
+            )
 
     def on_mount(self) -> None:
         self.fill()
