@@ -5,13 +5,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak clean
+.PHONY: help demo test lint bench peers soak clean
 
 help:
 	@echo "make demo   set up, then render a video with the built-in model"
 	@echo "make test   set up, then run the tests (minutes)"
 	@echo "make lint   ruff, mypy and the floor laws"
-	@echo "make bench  measure start-up, memory, the library and checks, beside what they are compared with"
+	@echo "make bench  measure start-up, memory, the library, checks and the screen, beside what they are compared with"
 	@echo "make soak   the long proofs: repeats, fuzz, cancels, kills"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -37,9 +37,15 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.library
 	$(BIN)/python -m benchmarks.check
+	$(BIN)/python -m benchmarks.screen
+
+# Two other terminal apps, to be timed beside this one.
+peers: $(INSTALLED)
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check posting harlequin 'tree-sitter<0.26'
 
 soak: $(INSTALLED)
 	$(BIN)/pytest -m soak -s
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

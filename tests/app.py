@@ -13,15 +13,13 @@ from textual.pilot import Pilot
 
 def shown(app: App[Any]) -> str:
     """The screen as text, line by line."""
-    width, height = app.size
-    lines = app.screen._compositor.render_strips(app.size)[:height]
-    return "\n".join("".join(segment.text for segment in line)[:width].rstrip() for line in lines)
+    lines = app.screen._compositor.render_strips(app.size)[: app.size.height]
+    return "\n".join("".join(segment.text for segment in line).rstrip() for line in lines)
 
 
 async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 20) -> None:
-    """Let the app work until the condition holds."""
+    """Let the app work until the condition holds. The pilot's own pause waits for an idle processor: no engine may work."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, shown(pilot.app)
-        await pilot.pause()
         await asyncio.sleep(0.02)

@@ -54,6 +54,14 @@ class Ticking:
         self.finish()
         self._write(f"stopped {reason}")
 
+    def hang(self) -> None:
+        """What a fault of the app could do to its loop."""
+        self._write("hangs")
+        while True:
+            time.sleep(TICK_S)
+            if self.app.terminated:
+                self._write("terminated")
+
     def _run(self) -> None:
         from tests.pty_widgets import Stepped
 

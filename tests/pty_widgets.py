@@ -45,8 +45,8 @@ class Shown(TerminalApp):
     def on_stepped(self, message: Stepped) -> None:
         self.query_one("#step", Static).update(f"step {message.step}")
 
-    def on_resize(self) -> None:
-        self.say(f"READY {self.size.width}x{self.size.height}")
+    def on_resize(self, event: Any) -> None:
+        self.say(f"READY {event.size.width}x{event.size.height}")
 
     def on_key(self, event: Any) -> None:
         actions = {
@@ -55,6 +55,7 @@ class Shown(TerminalApp):
             "x": lambda: _crash(os.environ["HF_TOKEN"]),
             "s": lambda: ctypes.string_at(0),
             "n": self._noise,
+            "h": self._engine.hang,
             "w": lambda: self.say("WIDE 红é─!"),
             "c": lambda: self.copy_to_clipboard("copied"),
             "e": lambda: self.say(f"EDITOR {self.run_outside([sys.executable, '-c', OUTSIDE])}"),

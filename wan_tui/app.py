@@ -77,12 +77,21 @@ class WanApp(TerminalApp):
 
     leave_working = False  # the engine is to finish what it has after the screen is left
 
-    def __init__(self, session: Session, settings: Settings, problems: Sequence[str] = (), *, ascii: bool = False):
+    def __init__(
+        self,
+        session: Session,
+        settings: Settings,
+        problems: Sequence[str] = (),
+        *,
+        ascii: bool = False,
+        first_start: bool = False,
+    ):
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self._problems = tuple(problems)
         self.session, self.settings, self.live = session, settings, Live()
         self.said: deque[Said] = deque(maxlen=_REMEMBERED)
         self._ascii = Ascii() if ascii else None
+        self._first_start = first_start
         self._inbox = Inbox(lambda: self.call_later(self._news))
         self._last_news = 0.0
         self._every_s = 1.0 if settings.low_bandwidth else 0.1
@@ -111,6 +120,10 @@ class WanApp(TerminalApp):
     def _begin(self) -> None:
         """What can wait until the first screen is painted."""
         in_background(self, self.session.recover, self._tell_interrupted, self.show_error)
+        if self._first_start:
+            from wan_tui.screens.welcome import Welcome
+
+            self.push_screen(Welcome())
 
     def _tell_interrupted(self, rows: Sequence[Any]) -> None:
         for row in rows:
@@ -160,11 +173,12 @@ class WanApp(TerminalApp):
         self.notify(shown, severity=severity, markup=False, timeout=6)  # type: ignore[arg-type]
 
     def show_error(self, error: WanError) -> None:
-        """A failure in full, over whatever is shown."""
+        """A failure in full, over whatever is shown, with what the app can do about it."""
+        from wan_tui.remedies import after, ways
         from wan_tui.widgets.trouble import Trouble
 
         self.said.append(Said(time.time(), "error", error.message))
-        self.push_screen(Trouble(error))
+        self.push_screen(Trouble(error, ways(error)), after(self))
 
     # Asking the engine
 
@@ -176,6 +190,19 @@ class WanApp(TerminalApp):
             self.tell_place()
 
         in_background(self, lambda: self.session.submit(jobs()), accepted, self.show_error)
+
+    def diagnose(self, reference: str, then: str = "") -> None:
+        """Go where a model or folder is checked, and check it; `then` is smoke or export."""
+
+        async def go() -> None:
+            from wan_tui.screens.diagnostics import Diagnostics
+
+            await self.switch_mode("diagnostics")
+            shown = self.screen_stack[0]
+            if isinstance(shown, Diagnostics):
+                shown.check(reference, then)
+
+        self.call_later(go)
 
     # Actions everywhere
 

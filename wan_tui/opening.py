@@ -19,7 +19,8 @@ def open_app(*, mouse: bool) -> int:
 
     def make_app():  # type: ignore[no-untyped-def]  # Textual is imported once the terminal is ready for it
         from wan_tui.app import WanApp
+        from wan_tui.greeting import is_first_start
 
-        return WanApp(session, settings, problems, ascii=in_ascii)
+        return WanApp(session, settings, problems, ascii=in_ascii, first_start=is_first_start())
 
     return run_app(make_app, session, mouse=mouse and settings.mouse, low_bandwidth=settings.low_bandwidth)

@@ -36,7 +36,7 @@ _ACTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def ways(error: WanError, item_id: str | None = None) -> list[Way]:
-    """What the app can do about an error: the commands its suggestions name, and its actions on the item it is about."""
+    """What the app can do about an error: the commands it names, and its actions on the item it is about."""
     found = [command for suggestion in error.suggestions for command in commands_in(suggestion)]
     for action in error.actions:
         verb, flags = _ACTIONS.get(action, ((), ()))
@@ -100,7 +100,7 @@ def label(command: str) -> str:
             return f"Take over files of {one_line(id)} from {one_line(folder)}"
         case ("models", "list", *_):
             return "Go to the library: see what is on disk, and remove some"
-        case (("models", "show", name) | ("check", name)):
+        case ("models", "show", name) | ("check", name):
             return f"Check {one_line(name)}"
         case ("test-load", name):
             return f"Load every component of {one_line(name)}, and render its smallest clip"
@@ -133,7 +133,7 @@ def take(app: WanApp, command: str) -> None:
             _transfer(app, id, "import", folder)
         case ("models", "list", *_):
             app.action_library()
-        case (("models", "show", name) | ("check", name)):
+        case ("models", "show", name) | ("check", name):
             app.diagnose(name)
         case ("test-load", name):
             app.diagnose(name, then="smoke")

@@ -49,7 +49,9 @@ def _begin(app: WanApp, item: Item, kind: str, folder: str) -> None:
     app.tell_place()
 
 
-def _work(app: WanApp, item: Item, kind: str, folder: str, tell: Callable[[str], object]) -> Callable[[Control], object]:
+def _work(
+    app: WanApp, item: Item, kind: str, folder: str, tell: Callable[[str], object]
+) -> Callable[[Control], object]:
     bus = app.session.bus
 
     def work(control: Control) -> None:
@@ -82,3 +84,6 @@ def _over(app: WanApp, id: str, state: str, told: list[str]) -> None:
     if state == "stopped":
         app.tell(f"{id}: stopped. What has come stays.")
     app.tell_place()
+    from wan_tui.screens.diagnostics import check_again
+
+    check_again(app)

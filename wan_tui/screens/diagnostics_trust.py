@@ -75,8 +75,11 @@ def ask_to_trust(app: WanApp, reference: str) -> None:
         from engine.control import Control
         from wan_tui.vouching import anatomy_at, found
 
+        def warn(sentence: str) -> None:
+            app.call_later(app.tell, sentence, "warning")
+
         item, path = found(reference, load_catalog())
-        return make_offer(item, anatomy_at(path), Control(), lambda line: app.call_later(app.tell, line, "warning"))
+        return make_offer(item, anatomy_at(path), Control(), warn)
 
     in_background(app, look, lambda offer: _ask(app, offer), app.show_error)
 

@@ -16,7 +16,7 @@ from engine.events import Event, Failed, LibraryProgress
 from engine.units import counted, size
 from wan_tui.actions import bindings
 from wan_tui.screens.library_doing import Doing
-from wan_tui.screens.library_rows import COLUMNS, VIEWS, Now, grouped, row, seen
+from wan_tui.screens.library_rows import COLUMNS, VIEWS, grouped, row, seen
 from wan_tui.widgets.filtered import Filtered
 from wan_tui.widgets.listing import Listing, Row
 from wan_tui.widgets.trouble import trouble_text
@@ -89,6 +89,11 @@ class Library(Doing):
 
         self.in_background(asked, known)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the disk and this box have been read."""
+        return self._machine is not None and not self._loading and (self.shelf is not None or self.has_class("-broken"))
+
     def reload(self) -> None:
         """Read the manifest and the disk again; once more where they are being read."""
         if self._loading:
@@ -154,8 +159,8 @@ class Library(Doing):
         here = sum(entry.on_disk for entry in self.entries.values())
         parts = [f"{counted(len(self.entries), 'model')}", f"{here} on disk: {size(self.shelf.held_bytes)}"]
         parts += [f"{size(self.shelf.free_bytes)} free"] if self.shelf.free_bytes is not None else []
-        shown = Content.assemble((f"shows {VIEWS[self._view]}", "$accent" if self._view != "all" else "$text-muted"))
-        self._say("summary", Content("  ·  ").join([Content("  ·  ".join(parts)), shown]))
+        shown = f"only {VIEWS[self._view]}  ·  " if self._view != "all" else ""
+        self._say("summary", Content.assemble((shown, "$accent"), "  ·  ".join(parts)))
 
     def show_entry(self) -> None:
         """The model under the cursor, beside the list or below it."""

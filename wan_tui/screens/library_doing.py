@@ -120,6 +120,8 @@ class Doing(Place):
         if entry := self._under():
             if entry.copy.state == "verified":
                 self.app.tell(f"{entry.id} is here and verified: there is nothing to fetch.")
+            elif not entry.item.sources and not entry.item.made:
+                self.app.tell(f"{entry.id} comes from no repository: there is nothing to fetch.", "warning")
             else:
                 self._start(entry, Work("download", fetching))
 
@@ -135,10 +137,13 @@ class Doing(Place):
 
     def action_verify(self) -> None:
         if entry := self._under():
-            if entry.on_disk:
-                self._start(entry, Work("verify", verifying))
-            else:
+            if not entry.on_disk:
                 self.app.tell(f"{entry.id} is not on disk: there is nothing to verify.", "warning")
+            elif not any(file.place for file in entry.copy.files):
+                ways = f" {self.key('download')} compares it with the Hub." if entry.item.sources else ""
+                self.app.tell(f"Nothing here tells what the files of {entry.id} should be.{ways}", "warning")
+            else:
+                self._start(entry, Work("verify", verifying))
 
     def action_stop(self) -> None:
         if entry := self._under():

@@ -93,15 +93,17 @@ def defaults(known: Defaults) -> str:
     )
 
 
-def short(entry: Entry) -> tuple[str, str]:
-    """The same in two lines for a small terminal."""
-    spec = entry.item.spec
-    first = [", ".join(spec.tasks), spec.licence or "licence unknown", defaults(spec.defaults)]
-    second = [memory(entry)] if entry.need else []
-    second += [entry.support.sentence] if entry.support.sentence else []
-    second += [str(entry.copy.path)] if entry.copy.path else []
-    second += [spec.note] if spec.note else []
-    return " · ".join(first), " · ".join(second)
+def short(entry: Entry) -> tuple[str, ...]:
+    """The same in three lines for a small terminal."""
+    spec, variant = entry.item.spec, entry.item.variant
+    first = [variant.kind] if variant else []
+    first += [", ".join(spec.tasks), spec.licence or "licence unknown"]
+    first += [", ".join(f"{width}x{height}" for width, height in spec.sizes)] if spec.sizes else []
+    last = [memory(entry)] if entry.need else []
+    last += [entry.support.sentence] if entry.support.sentence else []
+    last += [spec.note] if spec.note else []
+    lines = [" · ".join(first), defaults(spec.defaults), " · ".join(last)]
+    return tuple([*lines[:2], str(entry.copy.path)] if entry.copy.path else lines)
 
 
 def hint(entry: Entry, now: Now, keys: Keys) -> str:
@@ -119,7 +121,7 @@ def hint(entry: Entry, now: Now, keys: Keys) -> str:
             return f"{keys.download} goes on with it"
         case "corrupt":
             return f"{keys.repair} fetches what is damaged again"
-        case "complete":
+        case "complete" if any(file.place for file in entry.copy.files):
             return f"{keys.verify} compares every byte of it"
     return ""
 

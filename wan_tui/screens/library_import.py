@@ -82,7 +82,7 @@ class AskFolder(ModalScreen[str | None]):
     def _complete(self, typed: str, found: list[str]) -> None:
         if typed == self._typed and found:
             field = self.query_one(Input)
-            field.value = found[0] if len(found) == 1 else max(os.path.commonprefix(found), typed, key=len)
+            field.value = _shared(found)
             field.cursor_position = len(field.value)
 
     def action_take(self) -> None:
@@ -104,6 +104,13 @@ class AskFolder(ModalScreen[str | None]):
 
     def action_leave(self) -> None:
         self.dismiss(None)
+
+
+def _shared(names: list[str]) -> str:
+    """What all of the names begin with."""
+    least, most = min(names), max(names)
+    same = next((at for at, (one, other) in enumerate(zip(least, most, strict=False)) if one != other), len(least))
+    return least[:same]
 
 
 def folders(typed: str) -> list[str]:

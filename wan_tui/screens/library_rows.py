@@ -109,8 +109,15 @@ def row(entry: Entry, now: Now, *, under: bool) -> Row:
     where = str(entry.copy.path) if entry.copy.path else ""
     return Row(
         entry.id,
-        (name, (", ".join(spec.tasks), "dim"), spec.family, state_text(entry, now), _size_cell(entry, now), here)
-        + ((where, "dim"),),
+        (
+            name,
+            (", ".join(spec.tasks), "dim"),
+            spec.family,
+            state_text(entry, now),
+            _size_cell(entry, now),
+            here,
+            (where, "dim"),
+        ),
         words=f"{entry.id} {spec.title} {' '.join(spec.tasks)} {entry.here or ''}",
     )
 

@@ -26,7 +26,7 @@ Said = tuple[str, str]  # the sentence and its severity
 
 @dataclass(frozen=True)
 class Work:
-    """`kind` as transfers are told apart: download, verify, import. `does` returns what is to be said when it is done."""
+    """`kind` is download, verify or import; `does` returns what is to be said when it is done."""
 
     kind: str
     does: Callable[[Item, Bus, Control], Said | None]

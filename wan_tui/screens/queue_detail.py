@@ -93,7 +93,7 @@ def _state_line(entry: Entry, now: JobNow | None, place: int | None) -> Content:
         case "interrupted":
             return Content(one_line(f"Its process ended before it did ({entry.owner}). r runs it again."))
         case "cancelled":
-            return Content("Somebody stopped it.")
+            return Content("It was stopped before it was done.")
     if entry.stopping:
         return Content("It was asked to stop.")
     if now and (now.started or now.warnings):
@@ -112,17 +112,21 @@ def progress_line(now: JobNow) -> Content:
     parts = [f"load {now.component}" if now.component else now.stage or "starts"]
     if progress := now.progress:
         share = progress.done / progress.total if progress.total else None
-        parts[0] += f" {bar(share, 16)} {progress.done}/{progress.total}"
+        parts[0] += f" {bar(share, 10)} {progress.done}/{progress.total}"
         if progress.eta_s is not None:
             parts.append(f"{clock(progress.eta_s)} left")
         if progress.seconds_per_unit is not None:
-            parts.append(f"{progress.seconds_per_unit:.2f} s each")
+            parts.append(_pace(progress.seconds_per_unit))
         memory = progress.vram_bytes if progress.vram_bytes is not None else progress.rss_bytes
         if memory is not None:
             parts.append(size(memory))
     if now.started:
         parts.append(f"runs {clock(time.time() - now.started)}")
     return Content(one_line(" · ".join(parts)))
+
+
+def _pace(seconds: float) -> str:
+    return f"{seconds:.2f} s each" if seconds >= 0.1 else f"{1 / max(seconds, 1e-6):.0f} a second"
 
 
 def facts(entry: Entry, now: JobNow | None, place: int | None, detail: Detail | None) -> Content:

@@ -15,10 +15,10 @@ from wan_tui.widgets.listing import Cell, Column, Row
 COLUMNS = (
     Column("STATE", 13),
     Column("MODEL", 14, keep="end"),
-    Column("PROMPT", least=16),
-    Column("SIZE", 9, right=True, drop=5),
+    Column("PROMPT", least=24),
+    Column("SIZE", 9, right=True, drop=3),
     Column("FRAMES", 6, right=True, drop=4),
-    Column("STEPS", 5, right=True, drop=3),
+    Column("STEPS", 5, right=True, drop=5),
     Column("WHEN", 11, drop=2),
     Column("TIME", 12, right=True),
 )

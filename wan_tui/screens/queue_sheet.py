@@ -76,7 +76,8 @@ class Over(ModalScreen[None]):
         self.fill()
 
     def fill(self) -> None:
-        self._fill(self.query_one(Sheet))
+        for sheet in self.query(Sheet):  # none before it is mounted
+            self._fill(sheet)
 
     def action_scroll(self, lines: int) -> None:
         sheet = self.query_one(Sheet)

@@ -26,13 +26,9 @@ class TerminalApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="suspend")]
 
     signals: Signals | None = None  # set by `run_app`; an app under test hears none
+    hung_up = False
     terminated = False
     _outside: subprocess.Popen[bytes] | None = None  # another program has the terminal
-
-    @property
-    def hung_up(self) -> bool:
-        """Whether the terminal has gone."""
-        return isinstance(self._driver, SafeDriver) and self._driver.tty.gone
 
     @property
     def crash(self) -> Exception | None:
@@ -45,7 +41,7 @@ class TerminalApp(App[int]):
     def on_mount(self) -> None:
         self._of_the_app = asyncio.get_running_loop()
         if isinstance(self._driver, SafeDriver):
-            self._driver.tty.on_lost(lambda: self._soon(self.exit))
+            self._driver.tty.on_lost(self._leave)
         if self.signals:
             self.signals.listen(self._told)
 
@@ -58,20 +54,25 @@ class TerminalApp(App[int]):
         if not self._of_the_app.is_closed():
             self._of_the_app.call_soon_threadsafe(call)
 
+    def _leave(self) -> None:
+        """The terminal has gone, or will: the engine goes on without it."""
+        self.hung_up = True
+        self._soon(self.exit)
+
     def _told(self, number: int) -> None:
         """A signal; the loop may be waiting for a terminal that takes nothing."""
         if not isinstance(self._driver, SafeDriver):
             return
-        tty = self._driver.tty
         if self._outside and number != signal.SIGINT:
             os.kill(self._outside.pid, number)  # the app waits for it
         if number == signal.SIGHUP:
-            tty.lose()
+            self._driver.hurry()
+            self._leave()
         elif number == signal.SIGTERM:
             if self.terminated:
-                tty.end(Exit.TERMINATED)
+                self._driver.tty.end(Exit.TERMINATED)
             self.terminated = True
-            tty.hurry()
+            self._driver.hurry()
             self._soon(self.exit)
         elif not self._outside:  # else it is what the terminal sent to that one
             self._soon(lambda: self.post_message(Key("ctrl+c", None)))

@@ -7,6 +7,7 @@ Private names of Textual 8.2.8 that are used, here and in `base.py`; `tests/test
   LinuxDriver._must_signal_resume   makes `start_application_mode` post `SignalResume`
   LinuxDriver._sigtstp_application, _sigcont_application   replaced: they write inside a signal handler
   LinuxDriver._get_terminal_size    replaced: it believes COLUMNS and LINES
+  LinuxDriver._in_band_window_resize   whether the terminal itself tells its size
   Driver._loop, _app, _debug, _auto_restart   of the base class
   XTermParser                    `feed(text)` and `tick()` give the messages of keys and mouse
   App._driver, _exception, _exception_event, _return_code, _close_messages_no_wait   `_handle_exception` is replaced
@@ -24,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
+from textual.events import Resize
+from textual.geometry import Size
 
 from wan_tui.terminal.tty import Tty
 
@@ -60,7 +63,9 @@ class SafeDriver(LinuxDriver):
             return
         self.tty.take()
         super().start_application_mode()  # type: ignore[no-untyped-call]
-        if not self.shown:  # in the background of a shell: Textual puts the process to sleep
+        if self.shown:
+            signal.signal(signal.SIGWINCH, lambda *_: self._soon(self._resized))
+        else:  # in the background of a shell: Textual puts the process to sleep
             self.tty.leave()
 
     def stop_application_mode(self) -> None:
@@ -72,6 +77,17 @@ class SafeDriver(LinuxDriver):
         if self.shown:
             super().close()
             self.tty.leave()
+
+    def hurry(self) -> None:
+        """The screen is about to be left for good, whether the terminal takes the words or not. For signal handlers."""
+        self._auto_restart = False
+        self.tty.hurry()
+
+    def _resized(self) -> None:
+        """Look at the size in the loop. Of handlers that interrupt each other the first would tell last, an old size."""
+        if not self._in_band_window_resize:
+            size = Size(*self._get_terminal_size())
+            self._app.post_message(Resize(size, size))
 
     def _get_terminal_size(self) -> tuple[int, int]:
         """Of the terminal itself: COLUMNS and LINES, where they are exported, tell its size of another time."""

@@ -55,16 +55,12 @@ def run_app(
         signals.without_screen()
         ending = _Ending(engine)
         signals.listen(ending.heard)
-        if tty.gone:
-            _without_terminal()
         if error:
             tty.say(crash.told(error, crash.keep(error)))
-            if engine.busy:
-                tty.say("What is running is being finished; Ctrl-C cancels it.")
-        if tty.gone or error:
-            engine.finish()
-        elif app is not None and app.terminated:
+        if app is not None and app.terminated:
             ending.heard(signal.SIGTERM)
+        elif error or (app is not None and app.hung_up):
+            _finish(engine, tty)
         elif engine.busy and ending.status is None:
             tty.say("Cancelling what is running; Ctrl-C ends it at once.")
             ending.stop("user")
@@ -88,11 +84,14 @@ def _shown(
     return app, app.crash
 
 
-def _without_terminal() -> None:
-    """Nothing of ours reads from a terminal that has gone."""
+def _finish(engine: Engine, tty: Tty) -> None:
+    """What nobody wanted ended goes on without a screen, and reads from no terminal: it may have gone."""
+    if engine.busy:
+        tty.say("What is running is being finished; Ctrl-C cancels it.")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
+    engine.finish()
 
 
 class _Ending:

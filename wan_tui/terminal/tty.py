@@ -96,25 +96,25 @@ class Tty(io.TextIOBase):
         waiting = select.poll()
         waiting.register(self._fd, select.POLLOUT)
         while data and not self.gone:
-            if self._until is not None and time.monotonic() > self._until:
-                self.missed = True
-                return
             try:
                 if waiting.poll(_SLICE_MS):
                     data = data[os.write(self._fd, data) :]
+                elif self._until is not None and time.monotonic() > self._until:
+                    self.missed = True
+                    return
             except BlockingIOError:
                 continue
             except OSError:
                 self.lose()
 
     def on_lost(self, call: Callable[[], None]) -> None:
-        """What is called once the terminal has gone, from any thread or a signal handler."""
+        """What is called once the terminal has gone, from any thread."""
         self._lost = call
         if self.gone:
             call()
 
     def lose(self) -> None:
-        """The terminal has gone. Safe in a signal handler."""
+        """The terminal has gone."""
         if not self.gone:
             self.gone = True
             self._lost()

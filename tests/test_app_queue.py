@@ -1,0 +1,368 @@
+"""The place `queue`, by its keys, with real jobs of a tiny model and real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from textual.events import Key
+from textual.keys import _character_to_key
+
+from engine.jobfile import read_job
+from engine.runtime.journal import Journal, State
+from engine.runtime.prepare import Checked, prepare
+from tests.app import shown, until
+from tests.runs import Running, job_file
+from wan_tui.actions import ACTIONS
+from wan_tui.app import WanApp
+from wan_tui.screens.queue import Queue
+from wan_tui.session import Session
+from wan_tui.settings import Settings
+from wan_tui.text import one_line
+
+TinyModel = Callable[[str], Path]
+LONG: dict[str, object] = {"steps": 900, "frames": 33, "width": 192, "height": 192}  # it runs until it is cancelled
+HOSTILE = (
+    "closing [/b] tag",
+    "[@click=app.quit]quit[/]",
+    "\x1b[31mred\x1b[0m",
+    "left \u202eright\u202c",
+    "一只红色的圆圈向右移动",
+    "e\u0301 👩‍👩‍👧",
+    "two\nlines",
+)
+
+
+class Desk:
+    """The app at its queue, and the jobs that it is given."""
+
+    def __init__(self, app: WanApp, pilot: object, folder: Path) -> None:
+        self.app, self.pilot, self.folder = app, pilot, folder
+
+    @property
+    def place(self) -> Queue:
+        place = self.app.screen_stack[0]
+        assert isinstance(place, Queue)
+        return place
+
+    @property
+    def keys(self) -> list[str]:
+        return [row.key for row in self.place.listing.rows if not row.heading]
+
+    @property
+    def states(self) -> dict[str, str]:
+        """What the list says of each job."""
+        rows = self.place.listing.rows
+        return {row.key: cell if isinstance(cell := row.cells[0], str) else cell[0] for row in rows if not row.heading}
+
+    @property
+    def told(self) -> str:
+        return "\n".join(said.text for said in self.app.said)
+
+    async def press(self, *keys: str) -> None:
+        """As the terminal would; the pilot waits for an idle processor first, and the engine works beside us."""
+        for key in keys:
+            single = len(key) == 1
+            self.app.post_message(Key(_character_to_key(key) if single else key, key if single else None))
+            await asyncio.sleep(0.05)
+
+    async def until(self, there: Callable[[], object]) -> None:
+        await until(self.pilot, there, 60)  # type: ignore[arg-type]
+
+    async def go_to(self, key: str) -> None:
+        await self.until(lambda: self.place.listing.go_to(key))
+        await self.press()
+
+    async def submit(self, model: Path, *jobs: dict[str, object]) -> list[str]:
+        """Their ids, once they are listed."""
+        before = set(self.app.live.jobs)
+        self.app.submit(lambda: [self.checked(model, n, values) for n, values in enumerate(jobs, len(before) + 1)])
+        await self.until(lambda: len(self.app.live.jobs) == len(before) + len(jobs))
+        ids = [id for id in self.app.live.jobs if id not in before]
+        await self.until(lambda: set(ids) <= set(self.keys))
+        return ids
+
+    def checked(self, model: Path, seed: int, values: dict[str, object]) -> Checked:
+        from engine.catalog import load_catalog
+
+        file = job_file(self.folder, model, f"{seed}.toml", **{"seed": seed, **values})
+        return prepare(read_job(file), file, load_catalog())
+
+    async def running(self, id: str) -> None:
+        await self.until(lambda: (now := self.app.live.running) and now.id == id and now.progress)
+
+    async def over(self, id: str, state: str) -> None:
+        await self.until(lambda: state in self.states.get(id, ""))
+
+
+def at_the_queue(folder: Path, go: Callable[[Desk], Awaitable[None]], size: tuple[int, int] = (80, 24)) -> None:
+    async def run() -> None:
+        app = WanApp(Session(), Settings())
+        async with app.run_test(size=size) as pilot:
+            try:
+                await pilot.press("f6")
+                await until(pilot, lambda: isinstance(app.screen, Queue) and app.screen.reading.entries is not None)
+                await go(Desk(app, pilot, folder))
+            finally:
+                await asyncio.to_thread(app.session.stop, "user")
+
+    asyncio.run(run())
+
+
+def past(states: Sequence[str] = ("finished",), prompt: str = "a red circle", **columns: object) -> list[str]:
+    """Jobs of this process's journal that are over."""
+    journal, ids = Journal(), []
+    for state in states:
+        toml = 'model = "m"\nwidth = 832\nheight = 480\nframes = 81\nsteps = 40\nseed = 7\n[[segments]]\nframes = 5\n'
+        id = journal.accept(model="owner/m", task="text", prompt=prompt, job_toml=toml)
+        journal.start(id)
+        if state == "finished":
+            journal.finish(id, output="/videos/[/b].mp4", seconds=187.0, recorded=columns)
+        elif state == "failed":
+            error = {"code": "out-of-memory", "message": "No memory [/b].", "cause": "The GPU is full.",
+                     "suggestions": ["Use fewer frames."], "actions": []}  # fmt: skip
+            journal.fail(id, error)
+        else:
+            journal.cancelled(id)
+        ids.append(id)
+    return ids
+
+
+# A journey: three jobs watched, put in another order, cancelled, run again
+
+
+def test_jobs_are_watched_moved_cancelled_and_run_again(tmp_path: Path, tiny_model: TinyModel) -> None:
+    async def go(desk: Desk) -> None:
+        first, second, third = await desk.submit(tiny_model("t2v"), LONG, {"prompt": "the second"}, {})
+        await desk.running(first)
+        await desk.until(lambda: desk.states == {
+            first: "▶ denoise", second: "· waiting 1", third: "· waiting 2"
+        })  # fmt: skip
+        screen = shown(desk.app)
+        assert "Running" in screen
+        assert "2 jobs" in screen
+        assert " left" in screen
+
+        await desk.go_to(third)
+        assert "Number 2 in line" in shown(desk.app)
+        await desk.press("K")
+        await desk.until(lambda: desk.keys == [first, third, second])
+        assert desk.app.session.waiting == (third, second)
+        await desk.until(lambda: "Number 1 in line" in shown(desk.app))  # the cursor stays on its job
+        await desk.press("J")
+        await desk.until(lambda: desk.app.session.waiting == (second, third))
+
+        await desk.press("x")
+        await desk.over(third, "cancelled")
+        assert desk.app.session.waiting == (second,)
+        assert Journal().row(third).state is State.CANCELLED
+
+        await desk.go_to(first)
+        await desk.press("x")
+        await desk.until(lambda: "What was computed of it is lost" in shown(desk.app))
+        await desk.press("n")
+        assert desk.app.live.jobs[first].state == "running"
+        await desk.press("x", "y")
+        await desk.over(first, "cancelled")
+        await desk.over(second, "finished")
+
+        await desk.go_to(second)
+        await desk.press("y")
+        assert desk.app.clipboard == Journal().row(second).output
+        await desk.press("r", "enter")
+        await desk.until(lambda: len(desk.keys) == 4)
+        again = desk.keys[0]
+        await desk.over(again, "finished")
+        one, other = Journal().row(second), Journal().row(again)
+        assert one.job_toml == other.job_toml
+        assert one.output != other.output
+
+        await desk.go_to(second)
+        await desk.press("r", "down", "enter")
+        await desk.until(lambda: len(desk.keys) == 5)
+        await desk.over(desk.keys[0], "finished")
+        anew = Journal().row(desk.keys[0])
+        seed = (anew.recorded or {})["seed"]
+        assert seed != 2
+        assert str(anew.output).endswith(f"-{seed}.mp4"), "named by its own seed"
+
+    at_the_queue(tmp_path, go)
+
+
+def test_a_failure_tells_what_why_and_what_to_do(tmp_path: Path, tiny_model: TinyModel) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model("t2v"), model)
+
+    async def go(desk: Desk) -> None:
+        first, second = await desk.submit(model, LONG, {})
+        await desk.running(first)
+        weights = next((model / "vae").glob("*.safetensors"))
+        weights.write_bytes(weights.read_bytes()[:100])
+        await desk.go_to(first)
+        await desk.press("x", "y")
+        await desk.over(second, "failed")
+        row = Journal().row(second)
+        assert row.error
+        await desk.go_to(second)
+        assert one_line(str(row.error["message"]))[:60] in shown(desk.app)
+        await desk.press("enter")
+        await desk.until(lambda: f"[{row.error and row.error['code']}]" in shown(desk.app))
+        assert "do   " in shown(desk.app)
+        await desk.press("escape", "l")
+        await desk.until(lambda: "What the job said" in shown(desk.app))
+        await desk.press("escape", "r", "enter")
+        await desk.until(lambda: type(desk.app.screen).__name__ == "Trouble")
+        assert len(desk.keys) == 2, "refused before it was queued"
+
+    at_the_queue(tmp_path, go)
+
+
+# Other processes
+
+
+def test_jobs_of_another_process_are_shown_asked_to_stop_and_told_as_interrupted(
+    tmp_path: Path, tiny_model: TinyModel
+) -> None:
+    files = [job_file(tmp_path, tiny_model("t2v"), f"{n}.toml", prompt=f"number {n}", **LONG) for n in range(3)]
+
+    async def go(desk: Desk) -> None:
+        other = await asyncio.to_thread(Running, "--run", *files)
+        try:
+            await asyncio.to_thread(other.until, "progress", stage="denoise")
+            await desk.until(lambda: len(desk.keys) == 3)  # found without a key
+            running, waiting, last = desk.keys
+            assert desk.states == {running: "▶ running", waiting: "· waiting 1", last: "· waiting 2"}
+            pid = f"pid {other.process.pid}"
+            assert shown(desk.app).count(pid) == 3
+            await desk.go_to(waiting)
+            assert "It belongs to another program" in shown(desk.app)
+            assert "Earlier" not in shown(desk.app)
+            await desk.press("x")
+            await desk.over(waiting, "cancelled")
+            assert "was asked to stop" in desk.told
+            os.kill(other.process.pid, signal.SIGKILL)
+            await asyncio.to_thread(other.process.wait)
+            await desk.press("R")
+            await desk.over(running, "interrupted")
+            await desk.over(last, "interrupted")
+            await desk.go_to(running)
+            assert "Its process ended before it did" in shown(desk.app)
+        finally:
+            other.process.kill()
+            other.process.communicate()
+
+    at_the_queue(tmp_path, go)
+
+
+# What is shown
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40), (200, 50)])
+def test_foreign_text_is_shown_as_it_is(size: tuple[int, int], tmp_path: Path) -> None:
+    for prompt in (*HOSTILE, "x[/b]" * 2000):
+        past(["finished", "failed"], prompt)
+
+    async def go(desk: Desk) -> None:
+        for key in desk.keys:
+            await desk.go_to(key)
+            row = Journal().row(key)
+            beginning = one_line(row.prompt)[:11]
+            assert shown(desk.app).count(beginning) >= 2, "in the list and beside it"
+            await desk.press("enter")
+            await desk.until(lambda: "Looking…" not in shown(desk.app))
+            if row.state is State.FAILED:
+                await desk.until(lambda: "No memory [/b]." in shown(desk.app))
+                assert "why  The GPU is full." in shown(desk.app)
+            await desk.press("G", "escape")
+
+    at_the_queue(tmp_path, go, size)
+
+
+def test_figures_come_from_the_job_and_not_from_its_segments(tmp_path: Path) -> None:
+    past()
+
+    async def go(desk: Desk) -> None:
+        assert "832×480 · 81 frames · 40 steps · seed 7" in shown(desk.app)
+        assert "took 3:07" in shown(desk.app)
+
+    at_the_queue(tmp_path, go)
+
+
+def test_t_shows_all_then_what_failed_then_what_finished(tmp_path: Path) -> None:
+    finished, failed, cancelled = past(["finished", "failed", "cancelled"])
+
+    async def go(desk: Desk) -> None:
+        seen = []
+        for _ in range(4):
+            seen.append(desk.keys)
+            await desk.press("t")
+        assert seen == [[cancelled, failed, finished], [failed], [finished], [cancelled, failed, finished]]
+
+    at_the_queue(tmp_path, go)
+
+
+@pytest.mark.parametrize("size", [(60, 20), (200, 50)])
+def test_an_empty_queue_says_how_to_fill_it(size: tuple[int, int], tmp_path: Path) -> None:
+    async def go(desk: Desk) -> None:
+        assert "No jobs yet. F4 asks for a video" in shown(desk.app)
+        for action in ACTIONS:
+            if action.place == "queue" and action.id != "queue.open":
+                await desk.press(action.keys.split(",")[0])
+                assert isinstance(desk.app.screen, Queue)
+        assert "There is no job under the cursor." in desk.told
+
+    at_the_queue(tmp_path, go, size)
+
+
+def test_a_job_that_is_over_says_why_it_is_not_cancelled(tmp_path: Path) -> None:
+    past(["failed"])
+
+    async def go(desk: Desk) -> None:
+        await desk.press("x", "y", "l")
+        assert "This job is over: failed." in desk.told
+        assert "This job has no video (yet)." in desk.told
+        assert "kept only while the program that ran it is open" in desk.told
+
+    at_the_queue(tmp_path, go)
+
+
+# A journal that is not as it should be
+
+
+def test_a_journal_that_cannot_be_read_is_told_with_its_remedy_until_it_can(tmp_path: Path, own_home: Path) -> None:
+    state = own_home / "state" / "wan-tui"
+    state.parent.mkdir(parents=True, exist_ok=True)
+    state.write_text("no folder")
+
+    async def run() -> None:
+        app = WanApp(Session(), Settings())
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("escape", "f6")
+            await until(pilot, lambda: "The journal could not be read." in shown(app) or app.screen.id)
+            while not isinstance(app.screen, Queue):  # the app tells of it, too
+                await pilot.press("escape")
+            await until(pilot, lambda: "cannot be used" in shown(app))
+            assert "set XDG_STATE_HOME to another folder" in " ".join(shown(app).split())
+            state.unlink()
+            await pilot.press("R")
+            await until(pilot, lambda: "No jobs yet." in shown(app))
+            assert "cannot be used" not in shown(app)
+
+    asyncio.run(run())
+
+
+def test_a_damaged_journal_is_told(tmp_path: Path) -> None:
+    path = Journal().path
+    path.write_bytes(b"no database" * 1000)
+
+    async def go(desk: Desk) -> None:
+        await desk.until(lambda: "The journal was damaged" in shown(desk.app))
+        assert "No jobs yet." in shown(desk.app)
+
+    at_the_queue(tmp_path, go)

@@ -1,0 +1,136 @@
+"""Lines with a label before them, laid out as wide as the pane, and the pane that is scrolled through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, chop_cells, set_cell_size
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.events import Resize
+from textual.message import Message
+from textual.widgets import Static
+
+from wan_tui.actions import bindings
+from wan_tui.text import one_line
+
+_LABEL = 9  # cells
+
+
+@dataclass(frozen=True)
+class Line:
+    """`text` in `tone`, behind a label where it has one; both are styles of the theme. A `head` is not set in, a `row`
+    of a table is cut and not broken."""
+
+    text: str
+    label: str = ""
+    tone: str = ""
+    mark: str = "$text-muted"
+    head: bool = False
+    row: bool = False
+
+
+GAP = Line("", head=True)
+
+
+def laid_out(lines: Iterable[Line], width: int) -> Content:
+    """The lines as one text, broken between words; what follows stands under the text, not under the label."""
+    parts: list[tuple[str, str] | str] = []
+    for number, line in enumerate(lines):
+        parts.append("\n" if number else "")
+        margin = 0 if line.head else _LABEL
+        text = one_line(line.text)
+        rows = [text] if line.row else wrapped(text, max(10, width - margin))
+        label = set_cell_size(one_line(line.label), margin) if margin else ""
+        for place, row in enumerate(rows):
+            parts.append("\n" if place else "")
+            parts.append((label if not place else " " * margin, line.mark))
+            parts.append((set_cell_size(row, width - margin).rstrip() if line.row else row, line.tone))
+    return Content.assemble(*parts)
+
+
+def wrapped(text: str, cells: int) -> list[str]:
+    """The text in rows of at most that many cells, broken between words where that can be."""
+    return list(_rows(text, cells)) or [""]
+
+
+def _rows(text: str, cells: int) -> Iterator[str]:
+    row = ""
+    for word in text.split(" "):
+        both = f"{row} {word}" if row else word
+        if cell_len(both) <= cells:
+            row = both
+            continue
+        if row:
+            yield row
+        *full, row = chop_cells(word, cells) or [""]
+        yield from full
+    if row:
+        yield row
+
+
+class Reading(VerticalScroll, can_focus=True):
+    """Lines to read. The keys of lists scroll it; Enter says `Chosen`."""
+
+    ABOUT = "A report. j and k or the arrows scroll; Enter or m does what the numbered lines say; Esc goes back."
+    BINDINGS = bindings("list")
+    DEFAULT_CSS = """
+    Reading { padding: 0 1; scrollbar-size-vertical: 1; overflow-x: hidden; }
+    Reading > Static { height: auto; width: 1fr; }
+    """
+
+    class Chosen(Message):
+        """Enter was pressed."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._lines: tuple[Line, ...] = ()
+        self._width = 0
+
+    def compose(self) -> ComposeResult:
+        yield Static()
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """Show other lines; the same cost no repaint."""
+        if tuple(lines) != self._lines:
+            self._lines = tuple(lines)
+            self._lay_out()
+
+    def on_resize(self, event: Resize) -> None:
+        if event.size.width != self._width:
+            self._lay_out()
+
+    def _lay_out(self) -> None:
+        self._width = self.size.width
+        if self._width:
+            room = self._width - 3  # the padding, and the scrollbar wherever it appears
+            self.query_one(Static).update(laid_out(self._lines, room))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "filter"
+
+    def _go(self, to: float) -> None:
+        self.scroll_to(y=to, animate=False)
+
+    def action_down(self) -> None:
+        self._go(self.scroll_y + 1)
+
+    def action_up(self) -> None:
+        self._go(self.scroll_y - 1)
+
+    def action_page_down(self) -> None:
+        self._go(self.scroll_y + max(1, self.size.height - 2))
+
+    def action_page_up(self) -> None:
+        self._go(self.scroll_y - max(1, self.size.height - 2))
+
+    def action_first(self) -> None:
+        self._go(0)
+
+    def action_last(self) -> None:
+        self._go(self.max_scroll_y)
+
+    def action_choose(self) -> None:
+        self.post_message(self.Chosen())
