@@ -228,9 +228,8 @@ def _tell_keys(name: str, taken: Sequence[float], idle: Sequence[float]) -> None
         return times[min(len(times) - 1, int(len(times) * share))] * 1e3
 
     p50, p99, most = at(taken, 0.5), at(taken, 0.99), taken[-1] * 1e3
-    print(
-        f"key to paint {name:<14} p50 {p50:5.1f}  p99 {p99:5.1f}  most {most:5.1f} ms  {p99 / at(idle, 0.99):4.1f}x idle"
-    )
+    ratio = p99 / at(idle, 0.99)
+    print(f"key to paint {name:<14} p50 {p50:5.1f}  p99 {p99:5.1f}  most {most:5.1f} ms  {ratio:4.1f}x idle")
 
 
 def scrolling() -> None:
