@@ -39,10 +39,10 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.check
 	$(BIN)/python -m benchmarks.screen
 
-# Two other terminal apps, to be timed beside this one.
+# Two other terminal apps, to be timed beside this one; each needs a Textual of its own.
 peers: $(INSTALLED)
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet --disable-pip-version-check posting harlequin 'tree-sitter<0.26'
+	for peer in posting harlequin; do $(PYTHON) -m venv .venv-peers/$$peer && \
+	.venv-peers/$$peer/bin/pip install --quiet --disable-pip-version-check $$peer 'tree-sitter<0.26' || exit 1; done
 
 soak: $(INSTALLED)
 	$(BIN)/pytest -m soak -s

@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parent.parent
-PEERS = ROOT / ".venv-peers" / "bin"
+PEERS = ROOT / ".venv-peers"  # programs in environments of their own, and what shows that they are there
 APP = [sys.executable, "-m", "wan_tui"]
 _HELLO = """
 from textual.app import App
@@ -143,15 +143,15 @@ def a_home() -> Iterator[Path]:
 def first_paint() -> None:
     """From the shell to the first screen, beside the smallest Textual app and two peers."""
     programs: dict[str, tuple[Sequence[str], bytes]] = {"textual hello": (HELLO, READY), "wan-tui": (APP, READY)}
-    if (PEERS / "posting").exists():
-        programs["posting"] = ([str(PEERS / "posting")], b"Send")
-        programs["harlequin"] = ([str(PEERS / "harlequin")], b"Run Query")
+    for peer, sign in (("posting", b"Send"), ("harlequin", b"Catalog")):
+        if (program := PEERS / peer / "bin" / peer).exists():
+            programs[peer] = ([str(program)], sign)
     taken: dict[str, list[float]] = {name: [] for name in programs}
     with a_home() as home:
         for turn in range(ROUNDS + 1):
             for name, (command, sign) in programs.items():
-                with on_terminal(command, home) as program:
-                    seconds = program.until(sign)
+                with on_terminal(command, home) as terminal:
+                    seconds = terminal.until(sign)
                 if turn:
                     taken[name].append(seconds)
     base = statistics.median(taken["textual hello"])

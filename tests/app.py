@@ -18,7 +18,7 @@ def shown(app: App[Any]) -> str:
 
 
 async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 20) -> None:
-    """Let the app work until the condition holds. The pilot's own pause waits for an idle processor: no engine may work."""
+    """Let the app work until the condition holds. A pilot's pause would wait until the engine beside it is idle."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, shown(pilot.app)

@@ -88,6 +88,16 @@ class OnTerminal:
         until(lambda: self.said.find(what, since) >= 0, lambda: f"{what!r} in {bytes(self.said[-300:])!r}")
         return self.said.find(what, since) + len(what)
 
+    def rests(self) -> None:
+        """Wait until nothing more is written."""
+
+        def nothing_comes() -> bool:
+            before = len(self.said)
+            time.sleep(0.3)
+            return len(self.said) == before
+
+        until(nothing_comes, "rest")
+
     def stall(self, *, still: bool) -> None:
         """Take nothing, or go on."""
         if still:

@@ -32,6 +32,7 @@ class Shown(TerminalApp):
     def compose(self) -> ComposeResult:
         yield Static("colours", id="said", classes="coloured")
         yield Static("", id="step")
+        yield Static("FIXED")
 
     CSS = "#said { background: $primary; color: $text; } #step { color: $success; }"
 
@@ -71,9 +72,13 @@ class Shown(TerminalApp):
         self.say("CTRL-C")
 
 
-OUTSIDE = (
-    "import os; print('OUTSIDE', os.isatty(0), os.isatty(1), os.isatty(2), flush=True); input(); raise SystemExit(3)"
-)
+OUTSIDE = """
+import os, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print("OUTSIDE", *(os.isatty(number) for number in (0, 1, 2)), flush=True)
+input()
+raise SystemExit(3)
+"""
 
 
 def _crash(token: str) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
-
 from textual.events import Key
 from textual.keys import _character_to_key
 
@@ -37,6 +36,7 @@ HOSTILE = (
     "e\u0301 👩‍👩‍👧",
     "two\nlines",
 )
+LONG_PROMPT = "x[/b]" * 2000
 
 
 class Desk:
@@ -76,8 +76,7 @@ class Desk:
         await until(self.pilot, there, 60)  # type: ignore[arg-type]
 
     async def go_to(self, key: str) -> None:
-        await self.until(lambda: self.place.listing.go_to(key))
-        await self.press()
+        await self.until(lambda: self.place.listing.go_to(key) and key in shown(self.app))
 
     async def submit(self, model: Path, *jobs: dict[str, object]) -> list[str]:
         """Their ids, once they are listed."""
@@ -263,22 +262,21 @@ def test_jobs_of_another_process_are_shown_asked_to_stop_and_told_as_interrupted
 # What is shown
 
 
-@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40), (200, 50)])
+@pytest.mark.parametrize("size", [(60, 20), (200, 50)])
 def test_foreign_text_is_shown_as_it_is(size: tuple[int, int], tmp_path: Path) -> None:
-    for prompt in (*HOSTILE, "x[/b]" * 2000):
-        past(["finished", "failed"], prompt)
+    for prompt in (*HOSTILE, LONG_PROMPT):
+        past(["failed"], prompt)
 
     async def go(desk: Desk) -> None:
         for key in desk.keys:
             await desk.go_to(key)
             row = Journal().row(key)
-            beginning = one_line(row.prompt)[:11]
-            assert shown(desk.app).count(beginning) >= 2, "in the list and beside it"
+            beginning = one_line(row.prompt)[:6]
+            await desk.until(lambda said=beginning: shown(desk.app).count(said) >= 2)  # type: ignore[misc]
             await desk.press("enter")
             await desk.until(lambda: "Looking…" not in shown(desk.app))
-            if row.state is State.FAILED:
-                await desk.until(lambda: "No memory [/b]." in shown(desk.app))
-                assert "why  The GPU is full." in shown(desk.app)
+            await desk.until(lambda: "No memory [/b]." in shown(desk.app))
+            assert "why  The GPU is full." in shown(desk.app)
             await desk.press("G", "escape")
 
     at_the_queue(tmp_path, go, size)
@@ -336,20 +334,18 @@ def test_a_job_that_is_over_says_why_it_is_not_cancelled(tmp_path: Path) -> None
 
 
 def test_a_journal_that_cannot_be_read_is_told_with_its_remedy_until_it_can(tmp_path: Path, own_home: Path) -> None:
-    state = own_home / "state" / "wan-tui"
-    state.parent.mkdir(parents=True, exist_ok=True)
-    state.write_text("no folder")
+    journal = own_home / "state" / "wan-tui" / "journal.sqlite3"
+    journal.mkdir(parents=True)
 
     async def run() -> None:
         app = WanApp(Session(), Settings())
         async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "cannot be used" in shown(app))  # the app tells of it wherever one is
             await pilot.press("escape", "f6")
-            await until(pilot, lambda: "The journal could not be read." in shown(app) or app.screen.id)
-            while not isinstance(app.screen, Queue):  # the app tells of it, too
-                await pilot.press("escape")
+            await until(pilot, lambda: "The journal could not be read." in shown(app))
             await until(pilot, lambda: "cannot be used" in shown(app))
             assert "set XDG_STATE_HOME to another folder" in " ".join(shown(app).split())
-            state.unlink()
+            journal.rmdir()
             await pilot.press("R")
             await until(pilot, lambda: "No jobs yet." in shown(app))
             assert "cannot be used" not in shown(app)

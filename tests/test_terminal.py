@@ -185,6 +185,7 @@ def test_a_hang_up_without_a_signal_is_noticed(opened: Opens, steps: Path) -> No
     """A terminal that does not control the session sends none; this app writes nothing that could fail, either."""
     run = opened(*app(steps, 0), controlling=False)
     run.sees(b"READY")
+    run.rests()
     run.hang_up()
     assert run.end() == 0
 
@@ -295,7 +296,7 @@ def test_ctrl_z_and_fg_under_a_shell(opened: Opens, steps: Path) -> None:
     at = shell.sees(b"S=147", at)
     assert counted(steps) == made
     shell.type("fg\n")
-    at = shell.sees(b"READY", shell.sees(TAKEN[0], at))
+    at = shell.sees(b"FIXED", shell.sees(TAKEN[0], at))
     shell.type("k")
     at = shell.sees(b"KEY k", at)
     shell.type("q")
@@ -304,6 +305,23 @@ def test_ctrl_z_and_fg_under_a_shell(opened: Opens, steps: Path) -> None:
     shell.sees(b"S=0", at)
     shell.type("exit\n")
     assert shell.end() == 0
+
+
+def test_ctrl_z_in_an_editor_stops_both(opened: Opens, steps: Path) -> None:
+    shell = opened("bash", "--norc", "--noprofile", "-i", PS1="$ ")
+    shell.sees(b"$ ")
+    shell.type(shlex.join(map(str, app(steps, ENDLESS))) + "\n")
+    shell.sees(b"READY")
+    shell.type("e")
+    at = shell.sees(b"OUTSIDE True True True")
+    shell.type("\x1a")
+    at = shell.sees(b"Stopped", at)
+    shell.type("fg\n")
+    shell.sees(b"tests.pty_app", at)
+    shell.type("typed\n")
+    at = shell.sees(b"EDITOR 3", at)
+    shell.type("q")
+    shell.sees(b"$ ", shell.sees(LEFT[0], at))
 
 
 def test_without_a_shell_ctrl_z_stops_nothing(opened: Opens, steps: Path) -> None:
@@ -322,7 +340,7 @@ def test_a_stop_and_a_stray_continue_end_in_one_screen(opened: Opens, steps: Pat
     until(lambda: psutil.Process(run.process.pid).status() == psutil.STATUS_STOPPED)
     for _ in range(2):
         run.process.send_signal(signal.SIGCONT)
-        at = run.sees(b"READY", run.sees(TAKEN[0], at))
+        at = run.sees(b"FIXED", run.sees(TAKEN[0], at))
     assert psutil.Process(run.process.pid).num_threads() == threads
     for key in "abdf":
         run.type(key)
@@ -377,7 +395,7 @@ def test_another_program_gets_the_terminal(opened: Opens, steps: Path) -> None:
     run.type("e")
     at = run.sees(b"OUTSIDE True True True")
     assert run.settings() == run.before
-    os.killpg(run.process.pid, 0)
+    os.killpg(run.process.pid, signal.SIGINT)  # what ctrl-c does there; it is for that program alone
     run.type("typed\r")
     run.sees(b"EDITOR 3", at)
     assert b"NOISE" not in run.said

@@ -7,6 +7,7 @@ takes them, ten times a second at most, folds them into `live`, and tells the pl
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import time
@@ -30,6 +31,7 @@ from wan_tui.settings import bad_keys, save_setting
 from wan_tui.terminal.base import TerminalApp
 from wan_tui.text import one_line, plain
 from wan_tui.themes import choose, load_themes
+from wan_tui.watch import Watch
 
 if TYPE_CHECKING:
     from textual.binding import Binding
@@ -75,8 +77,6 @@ class WanApp(TerminalApp):
     Input > .input--cursor, TextArea > .text-area--cursor { text-style: reverse; }
     """
 
-    leave_working = False  # the engine is to finish what it has after the screen is left
-
     def __init__(
         self,
         session: Session,
@@ -89,6 +89,7 @@ class WanApp(TerminalApp):
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self._problems = tuple(problems)
         self.session, self.settings, self.live = session, settings, Live()
+        self.watch = Watch(self)
         self.said: deque[Said] = deque(maxlen=_REMEMBERED)
         self._ascii = Ascii() if ascii else None
         self._first_start = first_start
@@ -103,11 +104,13 @@ class WanApp(TerminalApp):
         return [*filters, self._ascii] if self._ascii else filters
 
     def on_mount(self) -> None:
-        super().on_mount()
         for problem in (*self._problems, *bad_keys(self.settings, BY_ID)):
             self.tell(problem, "warning")
         self.set_keymap({id: keys for id, keys in self.settings.keys.items() if id in BY_ID})
         self.call_after_refresh(self._begin)
+
+    def on_unmount(self) -> None:  # Textual calls that of the base class, too
+        self.watch.stop()
 
     def _dress(self) -> None:
         """Our themes and the user's, and the one that was chosen; where there are no colours, the one made for that."""
@@ -119,6 +122,7 @@ class WanApp(TerminalApp):
 
     def _begin(self) -> None:
         """What can wait until the first screen is painted."""
+        self.watch.start()
         in_background(self, self.session.recover, self._tell_interrupted, self.show_error)
         if self._first_start:
             from wan_tui.screens.welcome import Welcome
@@ -134,8 +138,8 @@ class WanApp(TerminalApp):
     def _news(self) -> None:
         """Take in what the engine said, now or as soon as the screen may be painted again."""
         due = self._last_news + self._every_s - time.monotonic()
-        if due > 0:
-            self.set_timer(due, self._news)
+        if due > 0:  # not `set_timer`: one that is late the first time it looks never fires
+            asyncio.get_running_loop().call_later(due, self.call_later, self._news)
             return
         self._last_news = time.monotonic()
         events = self._inbox.take()

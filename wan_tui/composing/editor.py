@@ -1,16 +1,12 @@
-"""A text in the user's own editor. The caller gives the terminal free; here the editor is run and its file read."""
+"""A text in the user's own editor: here its file is made and read; the caller, who has the terminal to lend, runs it."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
-import signal
-import subprocess
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +22,8 @@ class Edited:
     problem: str | None = None
 
 
-def edit(text: str, environ: Mapping[str, str], tty: int | None = None) -> Edited:
-    """Open `text` in $VISUAL or $EDITOR and wait for it. `tty` is a descriptor of the terminal, where 0 to 2 are not.
+def edit(text: str, environ: Mapping[str, str], run: Callable[[Sequence[str]], int]) -> Edited:
+    """Open `text` in $VISUAL or $EDITOR and wait for it. `run` does a command line and gives its status, or `OSError`.
 
     The file is the user's alone, and gone afterwards with whatever the editor left beside it.
     """
@@ -39,7 +35,7 @@ def edit(text: str, environ: Mapping[str, str], tty: int | None = None) -> Edite
     except OSError as error:
         return Edited(text, f"There is no place for a temporary file: {error.strerror}.")
     try:
-        return _edited(text, command, folder / "prompt.txt", tty)
+        return _edited(text, command, folder / "prompt.txt", run)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -54,13 +50,12 @@ def _command(environ: Mapping[str, str]) -> tuple[list[str], str | None]:
     return [], "No editor is set: put its command into the variable EDITOR, such as EDITOR=nano."
 
 
-def _edited(text: str, command: list[str], file: Path, tty: int | None) -> Edited:
+def _edited(text: str, command: list[str], file: Path, run: Callable[[Sequence[str]], int]) -> Edited:
     try:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "wb") as stream:
             stream.write(text.encode(errors="replace"))
-        with _keys_are_the_editors():
-            status = subprocess.run([*command, str(file)], stdin=tty, stdout=tty, stderr=tty, check=False).returncode
+        status = run([*command, str(file)])
     except OSError as error:
         return Edited(text, f"The editor {command[0]} cannot be run: {error.strerror}. The prompt is as it was.")
     if status:
@@ -84,20 +79,3 @@ def _read_back(text: str, file: Path) -> Edited:
     if len(found.encode()) > PROMPT_BYTES:
         return Edited(text, f"The text has more than {PROMPT_BYTES} bytes. The prompt is as it was.")
     return Edited(found)
-
-
-@contextmanager
-def _keys_are_the_editors() -> Iterator[None]:
-    """Ctrl-C and Ctrl-\\ reach every process of the terminal: while an editor runs they are not for this one.
-
-    A handler, and not SIG_IGN: that one the editor would inherit.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGQUIT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

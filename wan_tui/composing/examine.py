@@ -76,8 +76,11 @@ class _Seat:
     machine: Machine
 
 
-def examine(job: Job, here: Path, catalog: Catalog) -> Prospect:
-    """Check and plan a job as far as that goes without torch. What fails is in the answer, not raised."""
+def examine(job: Job, here: Path, catalog: Catalog, output: Path | None = None) -> Prospect:
+    """Check and plan a job as far as that goes without torch. What fails is in the answer, not raised.
+
+    `output` is the folder of clips that are given no path.
+    """
     machine = this_machine()
     seat = _seat(job.device, machine)
     problem: WanError | None = _no_such_device(job.device, machine)
@@ -86,7 +89,8 @@ def examine(job: Job, here: Path, catalog: Catalog) -> Prospect:
     try:
         # A card asked for by name is looked up here: prepare would load torch for it.
         device = job.device if job.device == "cpu" else "auto"
-        checked = prepare(replace(expand(job)[0], device=device), here / NAME, catalog)
+        folder = None if job.output.path else output
+        checked = prepare(replace(expand(job)[0], device=device), here / NAME, catalog, folder)
         plan = make_plan(checked.job, seat.device, checked.reasons) if seat.device else None
     except WanError as error:
         problem = problem or error

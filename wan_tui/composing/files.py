@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +44,20 @@ def load(file: Path, here: Path) -> Loaded:
     Raises `JobError` where the file is no valid job.
     """
     file = here / file
-    table, source = read_table(file)
+    return _loaded(*read_table(file), file, here)
+
+
+def load_text(source: str, file: Path, here: Path) -> Loaded:
+    """The same of a text that lies, or lay, in `file`. Raises `JobError`."""
+    file = here / file
+    try:
+        table = tomllib.loads(source)
+    except (ValueError, RecursionError) as error:
+        raise JobError("bad-toml", f"{file} is not valid TOML: {error}.") from None
+    return _loaded(table, source, file, here)
+
+
+def _loaded(table: dict[str, Any], source: str, file: Path, here: Path) -> Loaded:
     job = job_from_table(table, file, source)
     form = form_of(_moved(job, file.parent, here), here)
     recorded = table.get("recorded")

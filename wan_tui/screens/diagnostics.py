@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Static
 
 from engine.errors import WanError
 from engine.events import Downloaded, Event, Failed
 from wan_tui.actions import bindings
 from wan_tui.remedies import after, take, ways, ways_out
 from wan_tui.screens import diagnostics_box as box
-from wan_tui.screens.diagnostics_pane import Line, Reading, laid_out
+from wan_tui.screens.diagnostics_pane import Line, Lines, Reading
 from wan_tui.screens.diagnostics_report import error_lines, found_lines, known_lines, verdict_line
 from wan_tui.screens.diagnostics_subjects import BOX, COLUMNS, Known, gather, rows
 from wan_tui.screens.diagnostics_work import Work
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from wan_tui.app import WanApp
 
 _CARDS = 2  # at first sight, where there is little room
+_LOOKING = Line("Looking at this box…", head=True)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Diagnostics(Place):
     def body(self) -> ComposeResult:
         with Horizontal(id="split"):
             with Vertical(id="left"):
-                yield Static("Looking at this box…", id="box", markup=False)
+                yield Lines(_LOOKING, id="box")
                 yield Filtered(COLUMNS, empty="Looking…", id="subjects")
             yield Reading(id="report")
 
@@ -106,8 +106,7 @@ class Diagnostics(Place):
     def _show_box(self) -> None:
         if self._machine:
             most = _CARDS if self.has_class("-short") else 8
-            width = max(20, self.query_one("#box").size.width)
-            self.query_one("#box", Static).update(laid_out(box.brief(self._machine, most), width))
+            self.query_one("#box", Lines).show(box.brief(self._machine, most))
 
     def _have_known(self, known: tuple[Known, ...]) -> None:
         self._known = known
@@ -196,7 +195,7 @@ class Diagnostics(Place):
 
     def _lines(self) -> list[Line]:
         if self._shown == BOX:
-            return box.full(self._machine) if self._machine else [Line("Looking at this box…", head=True)]
+            return box.full(self._machine) if self._machine else [_LOOKING]
         key, found = self._shown, self._found.get(self._shown, Found(self._shown))
         numbers = {way.key: number for number, way in enumerate(self._ways(), 1)}
         work = list(self._work.lines(key, numbers))

@@ -9,12 +9,12 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Static
 
 from wan_tui.actions import bindings
 from wan_tui.text import one_line
+from wan_tui.widgets.listing import fitted
 
 _LABEL = 9  # cells
 
@@ -47,7 +47,7 @@ def laid_out(lines: Iterable[Line], width: int) -> Content:
         for place, row in enumerate(rows):
             parts.append("\n" if place else "")
             parts.append((label if not place else " " * margin, line.mark))
-            parts.append((set_cell_size(row, width - margin).rstrip() if line.row else row, line.tone))
+            parts.append((fitted(row, width - margin).rstrip() if line.row else row, line.tone))
     return Content.assemble(*parts)
 
 
@@ -71,42 +71,48 @@ def _rows(text: str, cells: int) -> Iterator[str]:
         yield row
 
 
+class Lines(Static):
+    """Lines laid out anew whenever the room for them changes."""
+
+    DEFAULT_CSS = "Lines { height: auto; }"
+
+    def __init__(self, *lines: Line, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._lines = lines
+        self._laid: tuple[tuple[Line, ...], int] | None = None
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """Show other lines; the same cost no repaint."""
+        self._lines = tuple(lines)
+        self._lay_out()
+
+    def on_resize(self) -> None:
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        width = self.size.width
+        if width and self._laid != (self._lines, width):
+            self._laid = (self._lines, width)
+            self.update(laid_out(self._lines, width))
+
+
 class Reading(VerticalScroll, can_focus=True):
     """Lines to read. The keys of lists scroll it; Enter says `Chosen`."""
 
     ABOUT = "A report. j and k or the arrows scroll; Enter or m does what the numbered lines say; Esc goes back."
     BINDINGS = bindings("list")
     DEFAULT_CSS = """
-    Reading { padding: 0 1; scrollbar-size-vertical: 1; overflow-x: hidden; }
-    Reading > Static { height: auto; width: 1fr; }
+    Reading { padding: 0 1; scrollbar-size-vertical: 1; scrollbar-gutter: stable; overflow-x: hidden; }
     """
 
     class Chosen(Message):
         """Enter was pressed."""
 
-    def __init__(self, *, id: str) -> None:
-        super().__init__(id=id)
-        self._lines: tuple[Line, ...] = ()
-        self._width = 0
-
     def compose(self) -> ComposeResult:
-        yield Static()
+        yield Lines()
 
     def show(self, lines: Sequence[Line]) -> None:
-        """Show other lines; the same cost no repaint."""
-        if tuple(lines) != self._lines:
-            self._lines = tuple(lines)
-            self._lay_out()
-
-    def on_resize(self, event: Resize) -> None:
-        if event.size.width != self._width:
-            self._lay_out()
-
-    def _lay_out(self) -> None:
-        self._width = self.size.width
-        if self._width:
-            room = self._width - 3  # the padding, and the scrollbar wherever it appears
-            self.query_one(Static).update(laid_out(self._lines, room))
+        self.query_one(Lines).show(lines)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return action != "filter"

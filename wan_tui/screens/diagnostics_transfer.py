@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wan_tui.background import in_background
+from wan_tui.screens.library_work import Said, fetching, importing, verifying
 
 if TYPE_CHECKING:
     from engine.control import Control
+    from engine.events import Bus
     from engine.library.item import Item
     from wan_tui.app import WanApp
 
@@ -35,8 +35,13 @@ def transfer(app: WanApp, reference: str, kind: str, folder: str = "") -> None:
 
 
 def _begin(app: WanApp, item: Item, kind: str, folder: str) -> None:
-    told: list[str] = []
-    work = _work(app, item, kind, folder, told.append)
+    works = {"download": fetching, "repair": _repairing, "verify": verifying}
+    does = works.get(kind) or importing(os.path.abspath(os.path.expanduser(folder)))
+    told: list[Said] = []
+
+    def work(control: Control) -> None:
+        if said := does(item, app.session.bus, control):
+            told.append(said)
 
     def over(state: str) -> None:
         app.call_later(_over, app, item.id, state, told)
@@ -49,41 +54,22 @@ def _begin(app: WanApp, item: Item, kind: str, folder: str) -> None:
     app.tell_place()
 
 
-def _work(
-    app: WanApp, item: Item, kind: str, folder: str, tell: Callable[[str], object]
-) -> Callable[[Control], object]:
-    bus = app.session.bus
-
-    def work(control: Control) -> None:
-        from engine.library.adopt import adopt
-        from engine.library.download import download
-        from engine.library.verify import verify
-
-        if kind == "import":
-            done = adopt(item, Path(os.path.expanduser(folder)).absolute(), bus, control)
-            lacking = f"; {len(done.lacking)} are still missing" if done.lacking else ""
-            tell(f"{item.id}: {len(done.taken)} files taken over{lacking}.")
-            return
-        if kind == "download":
-            download(item, bus, control)
-            return
-        found = verify(item, bus, control)
-        if kind == "repair" and found.state in ("partial", "corrupt"):
-            download(item, bus, control)
-            found = verify(item, bus, control, quick=True)
-        bad = f"; bad: {', '.join(file.info.path for file in found.bad[:3])}" if found.bad else ""
-        tell(f"{item.id} is {found.state}{bad}.")
-
-    return work
+def _repairing(item: Item, bus: Bus, control: Control) -> Said | None:
+    """What is bad is found, then fetched again; the bus tells how that ends."""
+    said = verifying(item, bus, control)
+    if said[1] != "error":
+        return said
+    fetching(item, bus, control)
+    return None
 
 
-def _over(app: WanApp, id: str, state: str, told: list[str]) -> None:
+def _over(app: WanApp, id: str, state: str, told: list[Said]) -> None:
+    from wan_tui.screens.diagnostics import check_again
+
     app.live.settle(id, state)
-    for sentence in told:
-        app.tell(sentence)
+    for sentence, severity in told:
+        app.tell(sentence, severity or "information")
     if state == "stopped":
         app.tell(f"{id}: stopped. What has come stays.")
     app.tell_place()
-    from wan_tui.screens.diagnostics import check_again
-
     check_again(app)

@@ -20,7 +20,7 @@ COLUMNS = (
     Column("", 1),
     Column("MADE", 11),
     Column("MODEL", 12, keep="end", drop=1),
-    Column("PROMPT", least=18, share=3),
+    Column("PROMPT", least=24, share=3),
     Column("SIZE", 9, right=True, drop=2),
     Column("FRAMES", 6, right=True, drop=3),
     Column("SEED", 12, right=True, keep="end", drop=4),

@@ -51,13 +51,14 @@ def read_told(clip: Clip, journal: Callable[[], Journal]) -> Told:
         return Told(clip, problem=error.message)
 
 
-def described(told: Told) -> Content:
+def described(told: Told, *, airy: bool) -> Content:
+    """`airy` where there is room for a blank line above the prompt."""
     clip = told.clip
     parts: list[Part] = [(one_line(clip.path.name), "bold $primary"), "\n"]
     if not clip.exists:
         parts.append(("Its file is gone.\n", "$warning"))
     parts += _table(_figures(told))
-    parts += ["\n", ("Prompt\n", "bold $primary"), plain_lines(_text(told.value("prompt"))) or ("none", "$text-muted")]
+    parts += ["\n" * airy, ("Prompt\n", "bold $primary"), plain_lines(_text(told.value("prompt"))) or ("none", "$foreground-muted")]
     if negative := _text(told.value("negative_prompt")):
         parts += [("\n\nNegative prompt\n", "bold $primary"), plain_lines(negative)]
     for name, value in _inputs(told):
@@ -87,8 +88,8 @@ def _figures(told: Told) -> list[tuple[str, str]]:
         ("pace", f"{shown(fps)} fps{lasts}"),
         ("steps", steps),
         ("seed", shown(told.value("seed"))),
-        ("made", moment(clip.created, full=True) + ("" if took is None else f" in {clock(took)}")),
-        ("file", UNKNOWN if clip.bytes is None else size(clip.bytes)),
+        ("made", moment(clip.created, full=True)),
+        ("file", f"{UNKNOWN if clip.bytes is None else size(clip.bytes)}, took {clock(took)}"),
     ]
 
 
@@ -111,7 +112,7 @@ def _inputs(told: Told) -> list[tuple[str, str]]:
 def _table(pairs: list[tuple[str, str]]) -> list[Part]:
     parts: list[Part] = []
     for name, value in pairs:
-        parts += [(f"{name:<7}", "$text-muted"), one_line(value), "\n"]
+        parts += [(f"{name:<7}", "$foreground-muted"), one_line(value), "\n"]
     return parts
 
 

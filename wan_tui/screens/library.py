@@ -112,7 +112,9 @@ class Library(Doing):
     def _read(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self.entries = {entry.id: entry for entry in shelf.entries}
-        self.remove_class("-broken")
+        if self.has_class("-broken"):
+            self.remove_class("-broken")
+            self.listing.focus()
         self._rows.clear()
         self._show_list()
         self._done_reading()
@@ -213,6 +215,9 @@ class Library(Doing):
         self.reload()
 
     def action_show(self) -> None:
+        if self.shelf is None:
+            self.app.tell("There is no list to choose from yet.", "warning")
+            return
         names = list(VIEWS)
         self._view = names[(names.index(self._view) + 1) % len(names)]
         self._rows.clear()

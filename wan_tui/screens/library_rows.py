@@ -85,7 +85,9 @@ def percent(done: int, total: int) -> str:
 
 def of(done: int, total: int | None) -> str:
     """`12.3 of 34.2 GB`: the unit once where it is the same."""
-    have, whole = size(done), UNKNOWN if total is None else size(total)
+    have, whole = size(done), size(total)
+    if total is None:
+        return have
     number, _, unit = have.partition(" ")
     return f"{number if whole.endswith(f' {unit}') else have} of {whole}"
 

@@ -26,19 +26,22 @@ class Block(Static):
 class Sheet(VerticalScroll):
     """What the job does now, above what was asked for. Parted, because only the first changes while it runs."""
 
-    ABOUT = "The job under the list's cursor in full. The arrows scroll it."
     DEFAULT_CSS = """
     Sheet { height: 1fr; padding: 0 1; scrollbar-size-vertical: 1; }
     Sheet Block { height: auto; }
     """
 
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id, can_focus=False)
+        self._facts, self._asked = Block(), Block()  # there is something to show before they are mounted
+
     def compose(self) -> ComposeResult:
-        yield Block(classes="facts")
-        yield Block(classes="asked")
+        yield self._facts
+        yield self._asked
 
     def show(self, facts: Content, asked: Content) -> None:
-        self.query_one(".facts", Block).show(facts)
-        self.query_one(".asked", Block).show(asked)
+        self._facts.show(facts)
+        self._asked.show(asked)
 
 
 class Over(ModalScreen[None]):
@@ -66,7 +69,7 @@ class Over(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Sheet(can_focus=False)
+            yield Sheet()
             yield Static(
                 Content.assemble(("Esc", "$accent bold"), " close   ", ("j k", "$accent bold"), " scroll"),
                 classes="keys",

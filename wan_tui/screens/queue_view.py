@@ -35,7 +35,7 @@ _TURNS = (JobQueued, JobStarted, JobFinished, JobFailed, JobCancelled)
 
 class QueueView(Place):
     DEFAULT_CSS = """
-    QueueView #queue-notice { display: none; height: auto; max-height: 6; padding: 0 1; color: $warning; }
+    QueueView #queue-notice { display: none; height: auto; max-height: 60%; padding: 0 1; color: $warning; }
     QueueView #queue-notice.-told { display: block; }
     QueueView #queue-strip {
         height: 4; padding: 0 1; background: $surface; text-wrap: nowrap; text-overflow: ellipsis;
@@ -62,7 +62,7 @@ class QueueView(Place):
             yield Block(id="queue-notice")
             with Horizontal():
                 yield Filtered(COLUMNS, empty="Looking…", id="queue-jobs")
-                yield Sheet(id="queue-side", can_focus=False)
+                yield Sheet(id="queue-side")
             yield Block(id="queue-strip")
 
     def on_mount(self) -> None:

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
-from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from engine.errors import WanError
 from wan_tui.background import in_background
 from wan_tui.greeting import Prospect, greeted, may_be_cut_off, prospect
-from wan_tui.screens.diagnostics_pane import GAP, Line, laid_out
+from wan_tui.screens.diagnostics_pane import GAP, Line, Lines
 
 if TYPE_CHECKING:
     from wan_tui.app import WanApp
@@ -26,7 +24,7 @@ _KEYS = (
     ("F1", "help, here and everywhere"),
     ("Esc", "close this; F9 makes the video later"),
 )
-_STAYS = "A lost connection does not stop a run: the engine finishes it. tmux or screen keep this screen, too."
+_STAYS = "A lost connection does not stop a run."
 
 
 class Welcome(ModalScreen[None]):
@@ -43,7 +41,6 @@ class Welcome(ModalScreen[None]):
         background: $surface;
     }
     Welcome VerticalScroll { height: auto; max-height: 12; scrollbar-size-vertical: 1; }
-    Welcome Static { height: auto; }
     """
 
     if TYPE_CHECKING:
@@ -52,41 +49,26 @@ class Welcome(ModalScreen[None]):
         def app(self) -> WanApp:  # type: ignore[override]
             ...
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: list[Line] = [Line("Looking at this box…", head=True)]
-
     def compose(self) -> ComposeResult:
+        keys = [GAP, *(Line(text, key, mark="bold $accent") for key, text in _KEYS)]
+        if may_be_cut_off(os.environ):
+            keys += [GAP, Line(_STAYS, tone="$text-muted", head=True)]
         with Vertical():
-            yield Static(Content("Welcome to wan-tui: Wan video, on this box").stylize("bold $primary"))
+            yield Lines(Line("Welcome to wan-tui: Wan video, on this box", tone="bold $primary", head=True), GAP)
             with VerticalScroll(can_focus=False):
-                yield Static(id="welcome-box")
-            yield Static(id="welcome-keys")
+                yield Lines(Line("Looking at this box…", head=True), id="welcome-box")
+            yield Lines(*keys)
 
     def on_mount(self) -> None:
         in_background(self, greeted, lambda _: None, self.app.show_error)
         in_background(self, prospect, self._show, self._without)
 
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._lay_out)
-
     def _show(self, found: Prospect) -> None:
-        self._lines = box_lines(found)
-        self._lay_out()
+        self.query_one("#welcome-box", Lines).show(box_lines(found))
 
     def _without(self, error: WanError) -> None:
-        self._lines = [Line(error.message, "models", "$warning"), *(Line(do, "  do") for do in error.suggestions)]
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        width = min(76, self.size.width) - 6
-        if width < 20:
-            return
-        self.query_one("#welcome-box", Static).update(laid_out([GAP, *self._lines], width))
-        keys = [GAP, *(Line(text, key, mark="bold $accent") for key, text in _KEYS)]
-        if may_be_cut_off(os.environ):
-            keys += [GAP, Line(_STAYS, tone="$text-muted", head=True)]
-        self.query_one("#welcome-keys", Static).update(laid_out(keys, width))
+        lines = [Line(error.message, "models", "$warning"), *(Line(do, "  do") for do in error.suggestions)]
+        self.query_one("#welcome-box", Lines).show(lines)
 
     def action_demo(self) -> None:
         self.dismiss()

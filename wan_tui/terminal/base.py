@@ -28,6 +28,7 @@ class TerminalApp(App[int]):
     signals: Signals | None = None  # set by `run_app`; an app under test hears none
     hung_up = False
     terminated = False
+    leave_working = False  # the engine is to finish what it has after the screen was left
     _outside: subprocess.Popen[bytes] | None = None  # another program has the terminal
 
     @property
@@ -89,18 +90,19 @@ class TerminalApp(App[int]):
         if not isinstance(self._driver, SafeDriver):
             raise RuntimeError("There is no terminal to lend.")
         terminal = self._driver.tty.shared
-        failed: OSError | None = None
+        status: int | OSError
         with self.suspend():  # not left by an exception: the screen would not come back
             try:
                 reads = 0 if os.isatty(0) else terminal
                 self._outside = subprocess.Popen(command, stdin=reads, stdout=terminal, stderr=terminal)
-                self._outside.wait()
+                status = self._outside.wait()
             except OSError as error:
-                failed = error
-        ended, self._outside = self._outside, None
-        if failed or ended is None:
-            raise failed or OSError("It did not start.")
-        return ended.returncode
+                status = error
+            finally:
+                self._outside = None
+        if isinstance(status, OSError):
+            raise status
+        return status
 
     def copy_to_clipboard(self, text: str) -> None:
         """Into the terminal's clipboard, and the app's own."""

@@ -84,7 +84,7 @@ class SafeDriver(LinuxDriver):
         self.tty.hurry()
 
     def _resized(self) -> None:
-        """Look at the size in the loop. Of handlers that interrupt each other the first would tell last, an old size."""
+        """Look at the size in the loop. Of handlers that interrupt each other the first tells last: an old size."""
         if not self._in_band_window_resize:
             size = Size(*self._get_terminal_size())
             self._app.post_message(Resize(size, size))
@@ -98,7 +98,10 @@ class SafeDriver(LinuxDriver):
         return size.columns or 80, size.lines or 24
 
     def _sigtstp_application(self, *_: object) -> None:
-        self._soon(self._step_aside)
+        if self.shown:
+            self._soon(self._step_aside)
+        elif not self.tty.gone and not _is_orphaned():
+            os.kill(os.getpid(), signal.SIGSTOP)  # with the program that has the screen: the loop waits for it
 
     def _sigcont_application(self, *_: object) -> None:
         self._soon(self._step_back)
@@ -112,8 +115,7 @@ class SafeDriver(LinuxDriver):
         """Leave the screen to the shell, and stop. Without a shell nobody could wake us: then not."""
         if self.tty.gone or _is_orphaned():
             return
-        if self._auto_restart:
-            self.suspend_application_mode()
+        self.suspend_application_mode()
         os.kill(os.getpid(), signal.SIGSTOP)
 
     def _step_back(self) -> None:

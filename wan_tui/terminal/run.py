@@ -59,10 +59,11 @@ def run_app(
             tty.say(crash.told(error, crash.keep(error)))
         if app is not None and app.terminated:
             ending.heard(signal.SIGTERM)
-        elif error or (app is not None and app.hung_up):
+        elif error or (app is not None and (app.hung_up or app.leave_working)):
             _finish(engine, tty)
-        elif engine.busy and ending.status is None:
-            tty.say("Cancelling what is running; Ctrl-C ends it at once.")
+        elif ending.status is None:
+            if engine.busy:
+                tty.say("Cancelling what is running; Ctrl-C ends it at once.")
             ending.stop("user")
         ending.wait()
     if ending.status is not None:

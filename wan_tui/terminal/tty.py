@@ -135,6 +135,8 @@ class Tty(io.TextIOBase):
 
     def say(self, line: str) -> None:
         """Say something when the screen has been left."""
+        if self.gone or self.missed:
+            return
         with suppress(OSError):  # nobody is there any more
             os.write(self.shared, f"{line}\n".encode(self.encoding, "replace"))
 

@@ -63,15 +63,16 @@ class Listing(ScrollView, can_focus=True):
     DEFAULT_CSS = """
     Listing {
         height: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; background: $background;
-        & .listing--head { color: $text-muted; }
+        & .listing--head { color: $foreground-muted; }
         & .listing--heading { color: $primary; text-style: bold; }
         & .listing--cursor { background: $panel; }
-        & .listing--dim { color: $text-muted; }
+        & .listing--dim { color: $foreground-muted; }
         & .listing--good { color: $success; }
         & .listing--bad { color: $error; }
         & .listing--warn { color: $warning; }
         & .listing--accent { color: $accent; }
-        &:focus .listing--cursor { background: $primary 30%; text-style: bold; }
+        &:focus .listing--cursor { background: $primary-muted; text-style: bold; }
+        &:ansi:focus .listing--cursor { text-style: bold reverse; }
     }
     """
     BINDINGS = bindings("list")

@@ -100,11 +100,13 @@ class Picture(Widget):
             if not self._strips:
                 self._say(self._empty)
 
-    def clear(self) -> None:
-        """Show nothing."""
+    def clear(self, empty: str | None = None) -> None:
+        """Show nothing, and say so, with another sentence than before where one is given."""
+        self._empty = self._empty if empty is None else empty
         self.stop()
         self._wish = None
-        self._say(self._empty)
+        if self._strips or self._text != self._empty:
+            self._say(self._empty)
 
     @property
     def playing(self) -> bool:

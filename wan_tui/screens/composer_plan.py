@@ -1,0 +1,176 @@
+"""What is known of the job in the form, as text: beside the form, or in four lines below it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from textual.content import Content
+
+from engine.errors import WanError
+from engine.units import counted, size
+from wan_tui.composing.examine import Prospect
+from wan_tui.composing.form import Form
+from wan_tui.drawing import UNKNOWN, bar, clock
+from wan_tui.text import one_line
+from wan_tui.widgets.ask import plain_lines
+
+_NAME = 9  # cells
+_LONG_PROMPT = 1500  # characters: 512 tokens are some 2,000 letters of English, and fewer signs of Chinese
+
+
+@dataclass(frozen=True)
+class Known:
+    """`prospect` is the newest answer, of the form as it is unless `examining`; `broken` is what is wrong with the
+    manifest. `remark` is what this version does of the model."""
+
+    form: Form
+    problems: Mapping[str, str]
+    prospect: Prospect | None = None
+    examining: bool = False
+    broken: WanError | None = None
+    title: str | None = None
+    remark: str | None = None
+    run_key: str = ""
+    plan_key: str = ""
+
+
+def plan_text(known: Known, width: int) -> Content:
+    """All of it, for a column."""
+    prospect = known.prospect
+    lines = [_row("Model", _model(known), "bold")]
+    if prospect:
+        lines += [_row("", reason, "$text-muted") for reason in prospect.reasons]
+    lines += [_row("Device", _or_unknown(prospect and prospect.device))]
+    room = max(8, min(40, width - _NAME - 1))
+    lines += [_row("Memory", bar(*_shares(prospect, room)), "$accent"), _row("", memory_words(prospect))]
+    if prospect and prospect.need_bytes is not None and prospect.need_basis:
+        lines.append(_row("", prospect.need_basis, "$text-muted"))
+    lines += [_row("Rung", _rung(prospect))]
+    lines += [_row(name, text) for name, text in _figures(prospect)]
+    if not _predicted(prospect):
+        lines.append(_row("", "not predicted yet", "$text-muted"))
+    lines += [_row("Clips", _clips(known.form)), Content("")]
+    return Content("\n").join([*lines, *_remarks(known), _state(known)])
+
+
+def plan_lines(known: Known, width: int) -> Content:
+    """The same in four lines."""
+    prospect = known.prospect
+    first = " · ".join((_model(known), _or_unknown(prospect and prospect.device), _clips(known.form)))
+    figures = " · ".join(f"{name} {text}" for name, text in _figures(prospect))
+    predicted = "" if _predicted(prospect) else " (not predicted yet)"
+    room = 20 if width >= 76 else 12
+    lines = [
+        Content.styled(_cut(first, width), "bold"),
+        Content.assemble((bar(*_shares(prospect, room)), "$accent"), " ", memory_words(prospect)),
+        Content(_cut(f"Rung {_rung(prospect)} · {figures}{predicted}", width)),
+        Content(_cut(_state(known).plain, width)).stylize(_tone(known)),
+    ]
+    return Content("\n").join(lines)
+
+
+def memory_words(prospect: Prospect | None) -> str:
+    """What the largest part takes of what is free."""
+    if prospect is None or (prospect.need_bytes is None and prospect.total_bytes is None):
+        return f"{UNKNOWN} not known"
+    need = UNKNOWN if prospect.need_bytes is None else size(prospect.need_bytes)
+    part = f" ({one_line(prospect.component)})" if prospect.component else ""
+    free = UNKNOWN if prospect.free_bytes is None else size(prospect.free_bytes)
+    total = UNKNOWN if prospect.total_bytes is None else size(prospect.total_bytes)
+    return f"needs {need}{part}; {free} of {total} free"
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
+
+
+def _row(name: str, text: str, look: str = "") -> Content:
+    return Content.assemble((f"{name:<{_NAME}}", "$text-muted"), (one_line(text), look))
+
+
+def _model(known: Known) -> str:
+    meant = (known.prospect and known.prospect.model) or known.form.model
+    asked = "auto: " if known.form.model == "auto" and meant != "auto" else ""
+    title = f"{known.title} · " if known.title else ""
+    return f"{asked}{title}{meant[-200:]}"
+
+
+def _shares(prospect: Prospect | None, room: int) -> tuple[float | None, int, float | None]:
+    total = prospect.total_bytes if prospect else None
+    need = prospect.need_bytes if prospect else None
+    free = prospect.free_bytes if prospect else None
+    if not total or need is None:
+        return None, room, None
+    return need / total, room, None if free is None else free / total
+
+
+def _rung(prospect: Prospect | None) -> str:
+    if prospect is None or prospect.profile is None:
+        return UNKNOWN
+    fits = {True: " (fits)", False: " (does not fit)", None: ""}[prospect.fits]
+    return prospect.profile + fits
+
+
+def _figures(prospect: Prospect | None) -> list[tuple[str, str]]:
+    vram = prospect.vram_bytes if prospect else None
+    ram = prospect.ram_bytes if prospect else None
+    return [
+        ("VRAM", UNKNOWN if vram is None else size(vram)),
+        ("RAM", UNKNOWN if ram is None else size(ram)),
+        ("Time", clock(prospect.seconds if prospect else None)),
+    ]
+
+
+def _predicted(prospect: Prospect | None) -> bool:
+    return prospect is not None and prospect.seconds is not None and prospect.vram_bytes is not None
+
+
+def _clips(form: Form) -> str:
+    text = form.texts.get("count", "1")
+    count = counted(int(text), "clip") if text.isascii() and text.isdigit() and len(text) < 5 else UNKNOWN
+    seed = one_line(form.texts.get("seed", "drawn at the start")[:24])
+    return f"{count}, seed {seed}" + (", then counted on" if form.seed_mode == "increment" else "")
+
+
+def _remarks(known: Known) -> list[Content]:
+    found = [known.remark] if known.remark else []
+    found += known.prospect.notes if known.prospect else ()
+    prompt = known.form.texts.get("prompt", "")
+    if len(prompt) > _LONG_PROMPT:
+        told = f"The prompt has {len(prompt):,} characters. Words beyond 512 tokens are dropped, with a warning."
+        found.append(told)
+    found += [f"{key} is kept from the file that was loaded, and not shown." for key in known.form.kept]
+    return [Content.styled(f"! {plain_lines(text)}\n", "$warning") for text in dict.fromkeys(found)]
+
+
+def _tone(known: Known) -> str:
+    wrong = known.broken or known.problems or (known.prospect and known.prospect.problem)
+    return "$text-muted" if known.examining and not known.problems else "$error" if wrong else "$success"
+
+
+def _state(known: Known) -> Content:
+    """Whether it may run, and what is to be done else."""
+    if known.broken:
+        parts = [known.broken.message, *known.broken.suggestions]
+        return Content.styled("✗ " + plain_lines(" ".join(parts)), "$error")
+    if known.problems:
+        first = next(iter(known.problems.values()))
+        more = f" And {len(known.problems) - 1} more." if len(known.problems) > 1 else ""
+        return Content.styled(f"✗ {plain_lines(first[:300])}{more}", "$error")
+    if known.examining or known.prospect is None:
+        return Content.styled("Examining…", "$text-muted")
+    if problem := known.prospect.problem:
+        hint = f"\n{known.plan_key}: what can be done"
+        what = plain_lines(" ".join((problem.message, *problem.suggestions)))
+        return Content.assemble((f"✗ {what}", "$error"), (hint, "$text-muted"))
+    return Content.styled(f"✓ Ready: {known.run_key} queues it.", "$success")
+
+
+def _or_unknown(text: str | None) -> str:
+    return text or UNKNOWN
+
+
+def _cut(text: str, width: int) -> str:
+    from wan_tui.widgets.listing import fitted
+
+    return fitted(text, width).rstrip()

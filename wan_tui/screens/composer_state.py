@@ -1,0 +1,308 @@
+"""The composer's form while it is typed in: judged at every key, examined when the hands rest, kept as a draft."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Container, VerticalScroll
+from textual.timer import Timer
+from textual.widgets import Static
+
+from engine.catalog import Catalog, ModelSpec, load_catalog
+from engine.errors import JobError, WanError
+from wan_tui.composing.draft import Draft, Keeper, load_draft
+from wan_tui.composing.examine import Prospect, examine
+from wan_tui.composing.fields import Field, fields, fitted
+from wan_tui.composing.form import Form
+from wan_tui.composing.read import read
+from wan_tui.composing.support import support
+from wan_tui.screens.composer_form import FormView, Shown
+from wan_tui.screens.composer_models import is_folder, spec_of
+from wan_tui.screens.composer_plan import Known, plan_lines, plan_text
+from wan_tui.screens.place import Place
+
+if TYPE_CHECKING:
+    from engine.job import Job
+
+_REST_S = 0.3  # of the hands, before the job is examined
+_DRAFT_S = 2.0  # and before it is written down
+_REMEMBERED = 20  # forms that were replaced
+
+
+@dataclass(frozen=True)
+class _Found:
+    catalog: Catalog | None
+    broken: WanError | None
+    draft: Draft | None
+
+
+class FormPlace(Place):
+    """`form` is as it is shown; `asked` is the part of it the model takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here = _here()
+        self.form = Form()
+        self.fields: tuple[Field, ...] = ()
+        self.catalog: Catalog | None = None
+        self.prospect: Prospect | None = None
+        self.examining = False
+        self.problems: dict[str, str] = {}
+        self._broken: WanError | None = None
+        self._specs: dict[str, ModelSpec | None] = {}  # of folders
+        self._before: list[Form] = []
+        self._keeper = Keeper(self.here)
+        self._ready = False  # the draft has been looked for
+        self._waiting: list[Callable[[], object]] = []
+        self._asked = 0
+        self._rest: Timer | None = None
+        self._drafting: Timer | None = None
+        self._view = FormView()
+
+    def body(self) -> ComposeResult:
+        with Container(id="sides"):
+            yield self._view
+            with VerticalScroll(id="plan"):
+                yield Static(id="plan-text")
+
+    # The form changes
+
+    @on(FormView.Changed)
+    def _typed(self, event: FormView.Changed) -> None:
+        if event.text != self.form.texts.get(event.key, ""):
+            self.change(self.form.put(event.key, event.text))
+
+    def change(self, form: Form) -> None:
+        """Show another form, and find out what is to be said of it."""
+        self.form = form
+        self.show_form()
+        self._rest_then_examine(_REST_S)
+        self._draft_soon()
+
+    def replace(self, form: Form) -> None:
+        """The same for one that was not typed; the one before can be had back."""
+        if form != self.form:
+            if self.form != Form():
+                self._before = [*self._before, self.form][-_REMEMBERED:]
+            self.change(form)
+
+    def action_back(self) -> None:
+        if not self._before:
+            self.app.tell("There is no form from before.", "warning")
+            return
+        self.change(self._before.pop())
+        self.app.tell("The form is as it was before.")
+
+    @property
+    def spec(self) -> ModelSpec | None:
+        """The model, where it is known: a folder is looked at in a thread."""
+        name = self.form.model
+        if is_folder(name):
+            return self._specs.get(name)
+        return spec_of(name, self.here, self.catalog) if self.catalog else None
+
+    @property
+    def asked(self) -> Form:
+        """What of the form its model takes. While that is not known, all of it."""
+        return fitted(self.form, self.spec).form
+
+    def show_form(self) -> None:
+        spec, form = self.spec, self.form
+        self.fields = tuple(self._with_folder(one) for one in fields(spec, form))
+        self.problems = dict(read(fitted(form, spec).form, self.here).problems)
+        told = dict(self.problems)
+        if form == Form():  # nobody has typed anything: nothing to complain of
+            told.pop("prompt", None)
+        prospect = self.prospect
+        if prospect and prospect.problem and prospect.field and not self.examining:
+            told.setdefault(prospect.field, prospect.problem.message)
+        self._view.show(Shown(form, self.fields, told, self._remarks(spec)))
+        self.show_plan()
+
+    def _with_folder(self, one: Field) -> Field:
+        """The field as it is; that of the output names the folder of the settings."""
+        if one.key != "output.path" or one.default is None:
+            return one
+        from dataclasses import replace
+
+        return replace(one, default=str(Path(self.app.settings.output) / Path(one.default).name))
+
+    def _remarks(self, spec: ModelSpec | None) -> dict[str, str]:
+        aside = fitted(self.form, spec).aside
+        remarks = {"seed": f"{self.form.seed_mode} ▾"}
+        if aside and spec:
+            remarks["model"] = f"▾ keeps {len(aside)} for another model"
+        elif spec:
+            remarks["model"] = f"▾ {spec.title}"
+        return remarks
+
+    def show_plan(self) -> None:
+        spec = self.spec
+        known = Known(
+            self.form,
+            self.problems,
+            self.prospect,
+            self.examining,
+            self._broken,
+            spec.title if spec else None,
+            support(spec).sentence if spec else None,
+            self.key_of("composer.run"),
+            self.key_of("composer.plan"),
+        )
+        plan = self.query_one("#plan", VerticalScroll)
+        width = plan.scrollable_content_region.width
+        beside = not self.has_class("-narrow") or self.has_class("-tall")
+        text = plan_text(known, width) if beside else plan_lines(known, width)
+        shown = self.query_one("#plan-text", Static)
+        if shown.content != text:
+            shown.update(text)
+
+    def key_of(self, id: str) -> str:
+        """The key of an action as it is shown, as the user has it."""
+        found = (self.app.get_key_display(one) for one in self.app.own_bindings() if one.id == id)
+        return next(found, "")
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.show_form)
+
+    # What is known of it
+
+    def refresh_all(self) -> None:
+        first = not self._ready
+        here = self.here
+
+        def work() -> _Found:
+            draft = load_draft(here) if first else None
+            try:
+                return _Found(load_catalog(), None, draft)
+            except WanError as error:
+                return _Found(None, error, draft)
+
+        self.show_form()
+        self.in_background(work, self._found)
+
+    def _found(self, found: _Found) -> None:
+        self.catalog, self._broken = found.catalog, found.broken
+        if found.draft and not self._ready:
+            self._ready = True
+            self._restore(found.draft)
+        for waiting in self._waiting:
+            waiting()
+        self._waiting.clear()
+        self._specs.clear()
+        self.show_form()
+        self._rest_then_examine(0.01)
+
+    def _restore(self, draft: Draft) -> None:
+        if draft.problem:
+            self.app.tell(draft.problem, "warning")
+        if draft.form == Form():
+            return
+        if self.form == Form():
+            self.form = draft.form
+        else:  # something was typed before it came
+            self._before.append(draft.form)
+            self.app.tell(f"What you composed last can be had back with {self.key_of('composer.back')}.")
+
+    def when_ready(self, do: Callable[[], object]) -> None:
+        """Do it now, or when the draft has come."""
+        if self._ready:
+            do()
+        else:
+            self._waiting.append(do)
+
+    def _rest_then_examine(self, seconds: float) -> None:
+        self._asked += 1  # answers under way are stale
+        self.examining = True
+        if self._rest:
+            self._rest.stop()
+        self._rest = self.set_timer(seconds, self._examine)
+        self.show_plan()
+
+    def _examine(self) -> None:
+        catalog, asked, name, here = self.catalog, self._asked, self.form.model, self.here
+        job, output = self._job_to_examine(), self.output_folder
+        if catalog is None or job is None:
+            self.examining = False
+            self.show_form()
+            return
+
+        def work() -> tuple[ModelSpec | None, Prospect]:
+            return spec_of(name, here, catalog), examine(job, here, catalog, output)
+
+        def then(answer: tuple[ModelSpec | None, Prospect]) -> None:
+            if asked == self._asked:
+                before, self._specs[name] = self._specs.get(name), answer[0]
+                self.prospect, self.examining = answer[1], False
+                if is_folder(name) and answer[0] != before:  # it may take other fields
+                    self._rest_then_examine(0.01)
+                self.show_form()
+
+        def failed(error: WanError) -> None:
+            if asked == self._asked:
+                self.examining, self.prospect = False, Prospect(error)
+                self.show_form()
+
+        self.in_background(work, then, failed)
+
+    def _job_to_examine(self) -> Job | None:
+        """The job without what is wrong with it, so that the rest can be judged."""
+        form = self.asked.without(self.problems)
+        return read(form if "prompt" in form.texts else form.put("prompt", "…"), self.here).job
+
+    @property
+    def output_folder(self) -> Path:
+        """Where clips without a path of their own go."""
+        return self.here / os.path.expanduser(self.app.settings.output)
+
+    # Not lost
+
+    def _draft_soon(self) -> None:
+        if self._drafting:
+            self._drafting.stop()
+        self._drafting = self.set_timer(_DRAFT_S, self.keep_draft)
+
+    def keep_draft(self) -> None:
+        """Write the form down, for the next start."""
+        if self._ready:
+            form, number = self.form, self._keeper.number()
+            self.in_background(lambda: self._keeper.keep(form, number), lambda _: None, self._not_kept)
+
+    def _not_kept(self, error: WanError) -> None:
+        self.app.tell(error.message, "warning")
+
+    def on_screen_suspend(self) -> None:
+        for timer in (self._drafting, self._rest):
+            if timer:
+                timer.stop()
+        self.keep_draft()
+
+    def on_unmount(self) -> None:
+        """The app ends: no thread would come to it any more."""
+        if self._ready:
+            try:
+                self._keeper.keep(self.form, self._keeper.number())
+            except JobError:  # it was said when it was tried before
+                return
+
+    # The way out
+
+    def leave_text(self) -> None:
+        super().leave_text()
+        self._view.left()
+
+
+def _here() -> Path:
+    """The folder the app was started in; it may have gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path.home()
+
+

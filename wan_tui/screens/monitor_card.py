@@ -1,0 +1,236 @@
+"""A device in one line, in two, or in full with its last two minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.sampling.figures import GpuSample
+from engine.sampling.history import GpuHistory
+from wan_tui.cli.gpu import device_label
+from wan_tui.drawing import UNKNOWN
+from wan_tui.screens.monitor_figures import age, curve, known, measure, memory, shares
+from wan_tui.screens.monitor_lines import Line, Piece
+from wan_tui.widgets.listing import fitted
+
+ONE, TWO, FULL = 0, 1, 2  # levels of detail; FULL and above have that many rows of curves less one
+_IN = "   "
+_NOTE = 17  # cells for `slowed: power cap`
+_MEMORY = {False: "VRAM", True: "shared (system) memory"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A device to show. `gpu` has the figures last known, `old` how many seconds ago that was when it is away; `works`
+    while the job runs on it. `phase` is the second of the newest figure of its history."""
+
+    gpu: GpuSample
+    history: GpuHistory
+    phase: int = 0
+    old: float | None = None
+    lost: bool = False
+    works: bool = False
+    split: bool = False  # what computes are its parts
+
+
+def height(card: Seen, level: int) -> int:
+    return level + 1 if level <= TWO else 2 if card.gpu.mig_parent or card.split else level + 2
+
+
+def card_lines(card: Seen, level: int, width: int, *, at: bool) -> list[Line]:
+    """The device in `height(card, level)` lines; `at` it the cursor stands."""
+    mark: Piece = ("▸", "accent") if at else " "
+    if level == ONE:
+        return [(mark, *_in_one(card, width - 1))]
+    if level == TWO or height(card, level) == 2:
+        return [(mark, *_first_of_two(card, width - 1)), (_IN, *_second_of_two(card, width - len(_IN)))]
+    lines: list[Line] = [(mark, *_named(card, width - 1)), (_IN, *_room(card, width - len(_IN)))]
+    lines.append((_IN, *_state(card, width - len(_IN))))
+    return lines + _curves(card, width, level - FULL + 1)
+
+
+def label(gpu: GpuSample) -> str:
+    return f"└ {device_label(gpu)}" if gpu.mig_parent else device_label(gpu)
+
+
+def _name(gpu: GpuSample) -> str:
+    """Without what all of them begin with."""
+    return gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+
+
+def _tag(card: Seen) -> Piece:
+    """What is special about it."""
+    if card.lost:
+        return (f"lost, figures {age(card.old)} old" if card.old is not None else "lost", "bad")
+    if card.gpu.hidden:
+        return ("not for jobs here", "dim")
+    return ("▶ the job", "accent") if card.works else ""
+
+
+def _text(piece: Piece) -> str:
+    return piece if isinstance(piece, str) else piece[0]
+
+
+def _in_one(card: Seen, width: int) -> Line:
+    gpu = card.gpu
+    room = f"{known(gpu.used_bytes):>8} of {known(gpu.total_bytes):>8}"
+    figures = f"{measure(gpu.utilization, '%'):>5} {measure(gpu.temperature_c, '°C'):>6}"
+    if width >= 70:
+        figures += f" {measure(gpu.power_w, 'W'):>5}"
+    tail = _text(_tag(card)) or ", ".join(gpu.throttle or ())
+    cells = width - 7 - 1 - len(room) - 1 - len(figures) - 1
+    name, bar = (16, cells - 17) if cells >= 27 else (0, cells)
+    bar, tail_cells = (min(bar, 12), max(0, bar - 13)) if tail else (min(bar, 24), 0)
+    tone = "dim" if card.lost else ""
+    return (
+        (fitted(label(gpu), 8), tone),
+        (fitted(_name(gpu), name) + " " if name else "", tone),
+        *(shares(bar, gpu.total_bytes, gpu.used_bytes, gpu.our_bytes)),
+        (f" {room} {figures}", tone),
+        (" " + fitted(tail, tail_cells) if tail_cells else "", "bad" if card.lost else "warn"),
+    )
+
+
+def _first_of_two(card: Seen, width: int) -> Line:
+    """Who it is, and what it does now."""
+    gpu, tag = card.gpu, _tag(card)
+    told = 2 + len(_text(tag)) if tag else 0
+    name = 12 if width < 100 else 24
+    figures = _figures(gpu, max(0, width - 9 - name - 14 - told))
+    left = width - 9 - len(figures) - 2 - told
+    cells = 0 if card.split else max(0, min(60, left - name - 2))
+    drawn = curve(card.history.utilization, cells, 100, phase=card.phase)[0]
+    tone = "dim" if card.lost else ""
+    return (
+        (f"{label(gpu):<8} ", tone or "accent"),
+        (fitted(_name(gpu), max(0, left - cells - 2)), tone),
+        "  " if tag else "",
+        tag,
+        "  ",
+        (f"{drawn}  " if cells else "  ", "good"),
+        (figures, tone),
+    )
+
+
+def _second_of_two(card: Seen, width: int) -> Line:
+    """Its memory, and what is wrong with it."""
+    gpu = card.gpu
+    if gpu.problem:
+        return ((fitted(gpu.problem, width), "bad" if card.lost else "warn"),)
+    told = memory(gpu.total_bytes, gpu.used_bytes, gpu.free_bytes, gpu.our_bytes, short=width < 100)
+    bar = max(6, min(40, width - sum(len(_text(piece)) for piece in told) - 4 - _NOTE))
+    shown = shares(bar, gpu.total_bytes, gpu.used_bytes, gpu.our_bytes)
+    note = _slowed(gpu) or (("shared memory", "dim") if gpu.shared_memory else "")
+    room = max(0, width - bar - 4 - sum(len(_text(piece)) for piece in told))
+    return (*shown, "  ", *told, "  ", (fitted(_text(note), room), note[1] if isinstance(note, tuple) else ""))
+
+
+def _named(card: Seen, width: int) -> Line:
+    gpu, tag = card.gpu, _tag(card)
+    where = " · ".join(filter(None, (gpu.uuid[:12], gpu.bus_id if width >= 90 else None)))
+    name = fitted(gpu.name, max(0, width - 9 - len(where) - len(_text(tag)) - 3))
+    tone = "dim" if card.lost else ""
+    return (f"{label(gpu):<8} ", "accent"), (name, tone or "title"), " ", tag, "  ", (where, "dim")
+
+
+def _room(card: Seen, width: int) -> Line:
+    gpu = card.gpu
+    if gpu.total_bytes is None and gpu.problem:
+        return ((fitted(gpu.problem, width), "bad" if card.lost else "warn"),)
+    told = memory(gpu.total_bytes, gpu.used_bytes, gpu.free_bytes, gpu.our_bytes, short=width < 74)
+    what = "RAM " if gpu.shared_memory else "VRAM"
+    bar = max(6, min(60, width - 5 - 2 - sum(len(_text(piece)) for piece in told)))
+    return ((f"{what} ", "dim"), *shares(bar, gpu.total_bytes, gpu.used_bytes, gpu.our_bytes), "  ", *told)
+
+
+def _state(card: Seen, width: int) -> Line:
+    gpu = card.gpu
+    figures = _figures(gpu, width)
+    left = width - len(figures) - 3
+    note = _slowed(gpu)
+    if gpu.shared_memory:
+        note = ("shared (system) memory" if left >= 22 else "shared memory", "dim")
+    if not note or left < 8:
+        return (figures,)
+    return figures, "   ", (fitted(_text(note), left), note[1] if isinstance(note, tuple) else "")
+
+
+def _slowed(gpu: GpuSample) -> Piece:
+    return (f"slowed: {', '.join(gpu.throttle)}", "warn") if gpu.throttle else ""
+
+
+def _figures(gpu: GpuSample, width: int) -> str:
+    """As many of its figures as there is room for, the weightiest first."""
+    power = f"{measure(gpu.power_w, 'W')} of {measure(gpu.power_limit_w, 'W')}"
+    fields = (
+        (0, f"busy {measure(gpu.utilization, '%'):>5}"),
+        (4, f"memory bus {measure(gpu.memory_utilization, '%'):>5}"),
+        (1, f"{measure(gpu.temperature_c, '°C'):>6}"),
+        (2, f"{power:>14}"),
+        (3, f"{measure(gpu.clock_mhz, 'MHz'):>8}"),
+        (5, f"{UNKNOWN if gpu.pstate is None else f'P{gpu.pstate}':>3}"),
+    )
+    for least in range(len(fields), 0, -1):
+        told = "  ".join(text for weight, text in fields if weight < least)
+        if len(told) <= width:
+            return told
+    return ""
+
+
+def _curves(card: Seen, width: int, rows: int) -> list[Line]:
+    """How busy it was, and its memory, side by side."""
+    each = (width - len(_IN) - 3) // 2 - 6
+    busy = curve(card.history.utilization, each, 100, rows=rows, phase=card.phase)
+    used = curve(card.history.used_bytes, each, card.gpu.total_bytes, rows=rows, phase=card.phase)
+    what = "RAM" if card.gpu.shared_memory else "VRAM"
+    return [
+        (_IN, (f"{'busy' if row == 0 else '':<5}", "dim"), (one, "good"), "   ",
+         (f"{what if row == 0 else '':<5}", "dim"), (other, "others"))  # fmt: skip
+        for row, (one, other) in enumerate(zip(busy, used, strict=True))
+    ]
+
+
+def in_full(card: Seen, driver: Sequence[str], width: int, rows: int) -> list[Line]:
+    """All there is to tell of one device; curves of so many rows."""
+    gpu = card.gpu
+    facts = [
+        ("id", gpu.uuid),
+        ("bus", gpu.bus_id or UNKNOWN),
+        ("driver", ", ".join(driver) or UNKNOWN),
+        ("compute", ".".join(map(str, gpu.capability)) if gpu.capability else UNKNOWN),
+        *((("part of", gpu.mig_parent),) if gpu.mig_parent else ()),
+        (_MEMORY[gpu.shared_memory], f"{known(gpu.used_bytes)} used, {known(gpu.free_bytes)} free of "
+         f"{known(gpu.total_bytes)}; ours {known(gpu.our_bytes)}"),
+        ("torch", f"{known(gpu.torch_allocated_bytes)} in use, {known(gpu.torch_reserved_bytes)} reserved, "
+         f"peak {known(gpu.torch_peak_bytes)}"),
+        ("load", f"busy {measure(gpu.utilization, '%')}, memory bus {measure(gpu.memory_utilization, '%')}"),
+        ("state", f"{measure(gpu.temperature_c, '°C')}, {measure(gpu.power_w, 'W')} of "
+         f"{measure(gpu.power_limit_w, 'W')}, {measure(gpu.clock_mhz, 'MHz')}, "
+         f"{UNKNOWN if gpu.pstate is None else f'P{gpu.pstate}'}"),
+        ("slowed", UNKNOWN if gpu.throttle is None else f"by {', '.join(gpu.throttle)}" if gpu.throttle else "by nothing"),
+    ]  # fmt: skip
+    lines: list[Line] = [((f" {label(gpu)}  ", "accent"), (gpu.name, "title"), "  ", _tag(card))]
+    if gpu.problem:
+        lines.append(((f" {gpu.problem}", "bad" if card.lost else "warn"),))
+    if gpu.hidden:
+        lines.append(((" CUDA_VISIBLE_DEVICES leaves it out: jobs do not use it.", "dim"),))
+    cells = max(len(name) for name, _ in facts) if gpu.shared_memory else 8
+    lines += [((f" {name:<{cells}} ", "dim"), text) for name, text in facts]
+    return [*lines, (), *_all_curves(card, width, rows)]
+
+
+def _all_curves(card: Seen, width: int, rows: int) -> list[Line]:
+    past = card.history
+    heat = [value for value in past.temperature_c if value is not None]
+    kinds = (
+        ("busy", "100 %", past.utilization, 100.0, "good"),
+        ("memory", known(card.gpu.total_bytes), past.used_bytes, card.gpu.total_bytes, "others"),
+        ("power", measure(card.gpu.power_limit_w, "W"), past.power_w, card.gpu.power_limit_w, "accent"),
+        ("heat", "100 °C", past.temperature_c, max([100.0, *heat]), "warn"),
+    )
+    lines: list[Line] = []
+    for name, top, values, most, tone in kinds:
+        drawn = curve(values, min(120, width - 11), most, rows=rows, phase=card.phase)
+        heads = (name, top) if rows > 1 else (name,)
+        lines += [((f" {heads[row] if row < len(heads) else '':<9} ", "dim"), (text, tone)) for row, text in enumerate(drawn)]
+    return lines

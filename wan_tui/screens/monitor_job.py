@@ -1,0 +1,184 @@
+"""The job that runs, or the last that did: its stages, what is left, its memory, what it said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.events import JobCancelled, JobFailed, JobFinished
+from wan_tui.drawing import UNKNOWN, bar, clock
+from wan_tui.live import JobNow, Spell
+from wan_tui.screens.monitor_figures import known
+from wan_tui.screens.monitor_lines import Line, Piece
+from wan_tui.text import one_line
+from wan_tui.widgets.listing import fitted
+
+STAGES = ("check", "encode", "denoise", "decode", "write")
+_UNITS = {"denoise": "step", "decode": "frame"}
+_IN = "   "
+
+
+@dataclass(frozen=True)
+class Around:
+    """What is known beside the job: its prompt, None while that is read; how many wait; keys by actions; the time."""
+
+    prompt: str | None
+    waiting: int
+    keys: Mapping[str, str]
+    now: float
+
+
+def current(jobs: Mapping[str, JobNow], waiting: Sequence[str]) -> JobNow | None:
+    """The job that runs, or is about to; else the one that was over last."""
+    for job in jobs.values():
+        if not job.over and (job.state == "running" or job.id not in waiting):
+            return job
+    over = [job for job in jobs.values() if job.end]
+    return max(over, key=lambda job: job.end.time if job.end else 0.0, default=None)
+
+
+def job_lines(job: JobNow | None, around: Around, width: int) -> list[Line]:
+    """A title, then what is known, the weightiest first."""
+    if job is None:
+        compose, demo = (around.keys.get(name, "the palette") for name in ("app.composer", "app.demo"))
+        waits = f" {around.waiting} wait." if around.waiting else ""
+        return [
+            ((" Job", "title"),),
+            (f"{_IN}Nothing runs.{waits}",),
+            ((f"{_IN}{compose} asks for a video, {demo} renders the demo.", "dim"),),
+        ]
+    lines = [_title(job, around, width), ((f"{_IN}{_prompt(around, width - 6)}", "dim"),), _stages(job, around.now)]
+    lines += _result(job, width) if job.end else _doing(job, around.now, width)
+    lines.append(_memory(job, width))
+    lines += _warnings(job, width)
+    return lines
+
+
+def _prompt(around: Around, width: int) -> str:
+    if around.prompt is None:
+        return "…"
+    return fitted(around.prompt, width).rstrip() if around.prompt else "no prompt"
+
+
+def _title(job: JobNow, around: Around, width: int) -> Line:
+    sign: dict[str, Piece] = {
+        "finished": ("✓ finished", "good"),
+        "failed": ("✗ failed", "bad"),
+        "cancelled": ("– cancelled", "dim"),
+    }
+    state = sign.get(job.state, ("▶ runs" if job.started else "▶ starts", "accent"))
+    since, until = job.started, job.end.time if job.end else around.now
+    parts = [f"{clock(until - since)}" if since else "", job.device or "", job.id]
+    tail = " · ".join(filter(None, (*parts, f"{around.waiting} more waiting" if around.waiting else "")))
+    name = one_line(job.model)
+    room = width - 7 - len(state[0]) - 2 - len(name) - 3
+    return (" Job   ", "title"), state, "  ", name, "   ", (fitted(tail, max(0, room)).rstrip(), "dim")
+
+
+# Its stages
+
+
+def _stages(job: JobNow, now: float) -> Line:
+    last: dict[str, Spell] = {spell.name: spell for spell in job.spells}
+    line: list[Piece] = [_IN]
+    for name in STAGES:
+        spell = last.get(name)
+        if spell is None:
+            line.append((f"· {name}   ", "dim"))
+        elif spell.seconds is not None and (job.end is None or not _broke(job, spell)):
+            line += [("✓ ", "good"), f"{name} {_seconds(spell.seconds)}   "]
+        elif job.end:
+            line.append((f"{'✗' if job.state == 'failed' else '–'} {name}   ", "bad" if job.state == "failed" else "dim"))
+        else:
+            line += [("▶ ", "accent"), (f"{name} ", "title"), f"{clock(now - spell.since)}   "]
+    return tuple(line)
+
+
+def _broke(job: JobNow, spell: Spell) -> bool:
+    """Whether the job ended badly in this stage."""
+    return not isinstance(job.end, JobFinished) and spell.seconds is None
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else clock(seconds)
+
+
+# What it does
+
+
+def _doing(job: JobNow, now: float, width: int) -> list[Line]:
+    """Two lines: how far the stage is, and how long all of it will take yet."""
+    progress = job.progress
+    if job.component:
+        note = " (the screen may stand still for a moment)" if job.component == "tokenizer" else ""
+        return [(_IN, ("▶ ", "accent"), (f"load {job.component}", "title"), note), _left(job)]
+    if progress is None:
+        held = job.warnings[-1].message if job.warnings and job.stage is None else ""
+        text = held or (f"{job.stage} has begun" if job.stage else "loading the libraries")
+        return [(f"{_IN}{fitted(text, width - 6).rstrip()}",), _left(job)]
+    unit = _UNITS.get(progress.stage, "unit")
+    pace = progress.seconds_per_unit
+    told = f"{unit} {progress.done:>{len(str(progress.total))}} of {progress.total}"
+    told += f"   {UNKNOWN if pace is None else f'{pace:.2f}'} s a {unit}"
+    share = progress.done / progress.total if progress.total else None
+    return [(_IN, (bar(share, max(6, min(60, width - len(told) - 8))), "ours"), f"  {told}"), _left(job)]
+
+
+def _left(job: JobNow) -> Line:
+    """What follows from figures that are known: of a stage that has not begun nothing is."""
+    progress, stage = job.progress, job.stage or "start"
+    eta = progress.eta_s if progress else None
+    ahead = [name for name in STAGES[:4] if name not in {spell.name for spell in job.spells}]
+    whole = eta if stage == "decode" else None
+    plan = job.plan.seconds if job.plan else None
+    first = f"{_IN}{stage}: {_still(eta)}   in all: {_still(whole)}"
+    predicted = f"   predicted: {clock(plan)}" if plan is not None else ""
+    return first, predicted, (f"   {', '.join(ahead)} not known yet" if ahead and whole is None else "", "dim")
+
+
+def _still(seconds: float | None) -> str:
+    return UNKNOWN if seconds is None else f"{clock(seconds)} left"
+
+
+def _result(job: JobNow, width: int) -> list[Line]:
+    room = width - 6
+    match job.end:
+        case JobFinished() as end:
+            facts = [f"{end.frames} frames" if end.frames else "", f"{end.width}x{end.height}" if end.width else ""]
+            facts += [f"seed {end.seed}" if end.seed is not None else "", _seconds(end.seconds) if end.seconds else ""]
+            return [(_IN, (fitted(end.output or "no video", room, keep="end").strip(), "good")),
+                    (f"{_IN}{'   '.join(filter(None, facts))}",)]  # fmt: skip
+        case JobFailed() as end:
+            return [(_IN, (fitted(end.message, room).rstrip(), "bad")), (_IN, (f"[{one_line(end.code)}]", "dim"))]
+        case JobCancelled() as end:
+            return [(f"{_IN}Stopped: {fitted(end.reason, room - 9).rstrip()}.",)]
+    return []
+
+
+def _memory(job: JobNow, width: int) -> Line:
+    """What the plan expects beside what it took."""
+    plan = job.plan
+    vram, ram = (plan.vram_bytes, plan.ram_bytes) if plan else (None, None)
+    on_cpu = (job.device or "").upper() == "CPU"
+    parts = [] if on_cpu else [f"VRAM peak {known(job.peak_vram_bytes):>8} predicted {known(vram)}"]
+    parts.append(f"RAM peak {known(job.peak_rss_bytes):>8} predicted {known(ram)}")
+    text = "   ".join(parts)
+    note = "   not predicted yet" if vram is None and ram is None else ""
+    return f"{_IN}{text}", (note if len(text) + len(note) + 4 <= width else "", "dim")
+
+
+def _warnings(job: JobNow, width: int) -> list[Line]:
+    if not job.warnings:
+        return []
+    more = f" ({len(job.warnings) - 1} more in the log)" if job.warnings[1:] else ""
+    return [(_IN, (f"! {fitted(job.warnings[-1].message, width - 6 - len(more)).rstrip()}{more}", "warn"))]
+
+
+# What it said
+
+
+def log_lines(job: JobNow | None) -> list[Line]:
+    if job is None:
+        return []
+    return [((f"   {time.strftime('%H:%M:%S', time.localtime(at))}  ", "dim"), one_line(said)) for at, said in job.log]
