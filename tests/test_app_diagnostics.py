@@ -62,7 +62,7 @@ def test_this_box_and_what_can_be_checked(size: tuple[int, int]) -> None:
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
         await until(pilot, lambda: "memory   " in shown(app) and "t2v-A14B@2.2.0" in shown(app))
         lines = shown(app).splitlines()
-        assert [line for line in lines if line.startswith("▸")][0].startswith("▸This box")
+        assert next(line for line in lines if line.startswith("▸")).startswith("▸This box")
         places = [next(at for at, line in enumerate(lines) if word in line) for word in ("On this box", "Not on this")]
         assert places == sorted(places)
         await pilot.press("enter")
@@ -91,7 +91,8 @@ def test_boxes_are_told_honestly() -> None:
     assert many.count("NVIDIA H100") == 2 and "and 6 more cards" in many
     assert text_of(full(machine(*[H100] * 8))).count("GPU-1") == 8
     assert "There is no GPU that torch can use here" in text_of(brief(machine(torch_for="cpu"), 2))
-    assert "built for the CPU alone, and this box has NVIDIA H100" in text_of(brief(machine(H100, torch_for="cpu"), 2))
+    unused = " ".join(text_of(brief(machine(H100, torch_for="cpu"), 2)).split())
+    assert "built for the CPU alone, and this box has NVIDIA H100" in unused
     assert "for ROCm" in text_of(brief(machine(torch_for="hip"), 2))
     assert "torch    not installed" in text_of(brief(machine(torch_for=None), 2))
     strange = text_of(brief(machine(SPLIT), 2))
@@ -155,7 +156,7 @@ def test_damaged_and_loud_folders(name: str, tiny_model: TinyModel, tmp_path: Pa
     if case is None:
         folder = Path(shutil.copytree(tiny_model("t2v"), tmp_path / "model"))
         corpus.fifo(corpus.weights(folder))
-        verdict, code = "cannot-run", "bad-model-file"
+        verdict, code = "cannot-run", "bad-weights"
     else:
         (tmp_path / "case").mkdir()
         folder = case.make(corpus.Bench(tiny_model, tmp_path / "case"))
@@ -177,7 +178,7 @@ def test_hostile_text_is_shown_as_it_is(tiny_model: TinyModel, tmp_path: Path) -
     (folder / "model_index.json").write_text(json.dumps({**table, "_class_name": "Wan[/b]" + "x" * 10_000}))
 
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
-        await check_path(app, pilot, folder, "✗")
+        await check_path(app, pilot, folder, "!")
         seen = "".join(shown(app).split())
         assert "[@click=app.quit]q[/][/b]模型" in seen
         assert "\\u202eRTL" in seen and "\u202e" not in seen
@@ -194,7 +195,8 @@ def test_a_folder_that_is_absent_and_then_there(tiny_model: TinyModel, tmp_path:
 
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
         await check_path(app, pilot, folder, "✗")
-        assert "There is nothing at" in shown(app) and "no report" in shown(app)
+        words = " ".join(shown(app).split())
+        assert "There is nothing at" in words and "no report" in words
         shutil.copytree(tiny_model("t2v"), folder)
         await pilot.press("c")
         await until(pilot, lambda: ": runs" in shown(app))
@@ -268,7 +270,7 @@ def test_a_smoke_test_that_fails_tells_why(tiny_model: TinyModel, tmp_path: Path
 
 def test_a_smoke_test_is_stopped(tiny_model: TinyModel, tmp_path: Path) -> None:
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
-        await check_path(app, pilot, tiny_model("t2v"), "✓")
+        await check_path(app, pilot, tiny_model("slow"), "✓")
         await pilot.press("s")
         await pilot.press("x")
         await until(pilot, lambda: "! stopped" in shown(app), 60)
@@ -386,7 +388,10 @@ def test_a_state_folder_that_cannot_be_is_greeted_again(own_home: Path) -> None:
     (own_home / "state").write_text("a file")
 
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
-        await until(pilot, lambda: isinstance(app.screen, Welcome) or "journal" in shown(app))
+        await until(pilot, lambda: any(isinstance(screen, Welcome) for screen in app.screen_stack))
+        while len(app.screen_stack) > 1:  # the journal is missed as well
+            await pilot.press("escape")
+            await pilot.pause()
         assert app.is_running
 
     in_app(act, first=True)

@@ -13,7 +13,7 @@ import pytest
 
 import engine.runtime.diagnose as room
 from engine.catalog import load_catalog
-from engine.compat.redact import redacted
+from engine.compat.redact import known_secrets, redacted
 from engine.control import Control
 from engine.errors import Cancelled, FitError, JobError, ModelError
 from engine.events import Bus
@@ -81,7 +81,7 @@ def test_a_saved_token_and_one_under_another_name_are_secrets(own_home: Path, mo
     monkeypatch.setenv("SHORT_TOKEN", "ab")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "disabled")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: SAVED)
-    found = room.known_secrets()
+    found = known_secrets()
     assert {SAVED, "sk-0123456789"} <= set(found)
     assert {"ab", "disabled", ""}.isdisjoint(found)
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from engine.runtime.prepare import Checked
+    from wan_tui.screens.composer import Composer
     from wan_tui.settings import Settings
 
 _REMEMBERED = 500  # sentences
@@ -89,7 +90,7 @@ class WanApp(TerminalApp):
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self._problems = tuple(problems)
         self.session, self.settings, self.live = session, settings, Live()
-        self.watch = Watch(self)
+        self.sampling = Watch(self)
         self.said: deque[Said] = deque(maxlen=_REMEMBERED)
         self._ascii = Ascii() if ascii else None
         self._first_start = first_start
@@ -110,7 +111,7 @@ class WanApp(TerminalApp):
         self.call_after_refresh(self._begin)
 
     def on_unmount(self) -> None:  # Textual calls that of the base class, too
-        self.watch.stop()
+        self.sampling.stop()
 
     def _dress(self) -> None:
         """Our themes and the user's, and the one that was chosen; where there are no colours, the one made for that."""
@@ -122,7 +123,7 @@ class WanApp(TerminalApp):
 
     def _begin(self) -> None:
         """What can wait until the first screen is painted."""
-        self.watch.start()
+        self.sampling.start()
         in_background(self, self.session.recover, self._tell_interrupted, self.show_error)
         if self._first_start:
             from wan_tui.screens.welcome import Welcome
@@ -205,6 +206,22 @@ class WanApp(TerminalApp):
             shown = self.screen_stack[0]
             if isinstance(shown, Diagnostics):
                 shown.check(reference, then)
+
+        self.call_later(go)
+
+    def compose_with(self, model: str) -> None:
+        """Go where a video is asked for, with that model."""
+        self._to_composer(lambda composer: composer.take_model(model))
+
+    def compose_job(self, toml_text: str, name: str = "the job") -> None:
+        """Go there with the text of a job file; relative paths in it are taken from where `name` lies."""
+        self._to_composer(lambda composer: composer.load_text(toml_text, name))
+
+    def _to_composer(self, do: Callable[[Composer], object]) -> None:
+        async def go() -> None:
+            await self.switch_mode("composer")
+            shown: Any = self.screen_stack[0]
+            shown.when_ready(lambda: do(shown))
 
         self.call_later(go)
 

@@ -17,6 +17,8 @@ _TOKEN = re.compile(
     r"|(?i:bearer)\s+[\w.~+/-]{8,}=*"
     r"|(?:(?<=://)|(?<=https:/)|(?<=http:/))[^/\s\"'<>]+(?=@)"
 )
+_SECRET = {"TOKEN", "PASSWORD", "PASSWD", "SECRET", "KEY"}  # words in the names of variables that hold one
+_LEAST_SECRET = 6  # characters; replacing shorter ones would leave nothing of a text
 _OTHER_HOME = re.compile(r"(?<![\w.~])(/home|/Users)/[^/\s:;,\"'()\[\]]+")
 
 
@@ -49,3 +51,14 @@ def _homes() -> tuple[str, ...]:
     homes = {form for home in named for form in (home, os.path.realpath(home) if home else "")}
     homes |= {quote(home) for home in homes}  # as in a file: URL
     return tuple(sorted((home for home in homes if len(home) > 1), key=len, reverse=True))
+
+
+def known_secrets() -> tuple[str, ...]:
+    """The tokens and passwords this process can see, the longest first: no part of one may remain."""
+    from huggingface_hub import constants, get_token
+
+    found = {get_token() or ""}
+    with suppress(OSError, UnicodeDecodeError):  # that of `hf auth login`, which HF_TOKEN hides from get_token
+        found.add(Path(constants.HF_TOKEN_PATH).read_text(encoding="utf-8").strip())
+    found |= {value.strip() for name, value in os.environ.items() if _SECRET & set(name.upper().split("_"))}
+    return tuple(sorted((one for one in found if len(one) >= _LEAST_SECRET), key=len, reverse=True))

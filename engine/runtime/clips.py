@@ -35,7 +35,7 @@ _WORD = re.compile(r'^(model|prompt|task|started|path) = "(?:[^"\\\n]|\\.)*"$', 
 _ENDLESS_KEY = re.compile(r"""(?m)(?:^|[\[{,])[ \t]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """A finished video, or a folder of frames. None is unknown; `prompt` is its beginning.
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.catalog import Catalog
 from engine.compat.finding import Finding
-from engine.compat.redact import redacted
+from engine.compat.redact import known_secrets, redacted
 from engine.compat.report import Report
 from engine.control import Control
 from engine.errors import Cancelled, FitError, JobError, ModelError
@@ -53,8 +53,6 @@ _SETTINGS = (
     "PYTORCH_CUDA_ALLOC_CONF",
     "OMP_NUM_THREADS",
 )
-_SECRET = {"TOKEN", "PASSWORD", "PASSWD", "SECRET", "KEY"}  # words in the names of variables that hold one
-_LEAST_SECRET = 6  # characters; replacing shorter ones would leave nothing of a text
 
 Facts = dict[str, Any]
 
@@ -206,17 +204,6 @@ def _settings() -> dict[str, str]:
     found = {name: os.environ[name] for name in _SETTINGS if name in os.environ}
     token = {name: "(set)" for name in ("HF_TOKEN",) if os.environ.get(name)}
     return {**found, **token}
-
-
-def known_secrets() -> tuple[str, ...]:
-    """The tokens and passwords this process can see, the longest first: no part of one may remain."""
-    from huggingface_hub import constants, get_token
-
-    found = {get_token() or ""}
-    with suppress(OSError, UnicodeDecodeError):  # that of `hf auth login`, which HF_TOKEN hides from get_token
-        found.add(Path(constants.HF_TOKEN_PATH).read_text(encoding="utf-8").strip())
-    found |= {value.strip() for name, value in os.environ.items() if _SECRET & set(name.upper().split("_"))}
-    return tuple(sorted((one for one in found if len(one) >= _LEAST_SECRET), key=len, reverse=True))
 
 
 def _mark(about: Subject) -> str:

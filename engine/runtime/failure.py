@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
-import platform
 import sys
-import time
-import traceback
-from pathlib import Path
 
 from engine.errors import FitError, RunError, WanError
-from engine.paths import state_dir, write_atomic
-from engine.runtime.record import versions
+from engine.runtime.crash import keep_report
 
 # What torch's CPU allocator, the CUDA driver and cuBLAS say when they have none left.
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -33,7 +28,8 @@ def explain(error: Exception) -> WanError:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError("disk-full", "The disk is full.", cause=str(error), suggestions=["Free some space."])
-    report = _report(error)
+    report = keep_report(error)
+    log.error("a job failed unexpectedly; report in %s", report)
     return RunError(
         "internal-error",
         f"The job failed in a way this program does not know ({type(error).__name__}).",
@@ -54,16 +50,3 @@ def _out_of_memory(error: Exception) -> bool:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:500] if lines else type(error).__name__
-
-
-def _report(error: Exception) -> Path | None:
-    """Write the traceback, without local variables: they hold prompts and paths. None where that is not possible."""
-    text = ", ".join(f"{name} {found}" for name, found in versions().items()) + f", {platform.platform()}\n\n"
-    text += "".join(traceback.format_exception(error))
-    try:
-        report = state_dir() / time.strftime("crash-%Y%m%d-%H%M%S.txt")
-        write_atomic(report, text.encode(errors="backslashreplace"))
-    except OSError:
-        return None
-    log.error("a job failed unexpectedly; report in %s", report)
-    return report

@@ -14,10 +14,10 @@ from engine.runtime.prepare import Checked
 _PACKAGES = ("wan-tui", "torch", "diffusers", "transformers")
 
 
-def versions() -> dict[str, str]:
-    """Of what decides a result; a checkout that is not installed has none."""
+def versions(*more: str) -> dict[str, str]:
+    """Of what decides a result, and of `more` packages; a checkout that is not installed has none."""
     found = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *more):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""A text in the user's own editor: here its file is made and read; the caller, who has the terminal to lend, runs it."""
+"""A text in the user's own editor: here its file is made and read; who has the terminal to lend runs it."""
 
 from __future__ import annotations
 

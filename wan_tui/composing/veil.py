@@ -6,45 +6,34 @@ plane 16, which no font has, and drawn as a sign; nothing of the text is lost.
 
 from __future__ import annotations
 
-from wan_tui.text import plain
+import re
+from functools import lru_cache
 
 _PLANE = 0x100000
+# What `text.plain` writes out, and the tab.
+_UNFIT = "\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_TO_VEIL = re.compile(f"[{_UNFIT}]")
+_TO_VEIL_IN_LINES = re.compile(f"(?![\n\t])[{_UNFIT}]")
+_VEILED = re.compile(re.sub("[^-]", lambda found: chr(_PLANE + ord(found[0])), _UNFIT).join("[]"))
 
 
-def veiled(text: str, *, keep: str = "") -> str:
-    """For an input. Characters in `keep`, such as the line breaks of a text area, stay as they are."""
-    if text.isprintable() and text.isascii():
-        return text
-    return "".join(
-        chr(_PLANE + ord(char)) if char not in keep and (char == "\t" or plain(char) != char) else char for char in text
-    )
+def veiled(text: str, *, lines: bool = False) -> str:
+    """For an input; one of many `lines` has its line breaks and tabs."""
+    return (_TO_VEIL_IN_LINES if lines else _TO_VEIL).sub(lambda found: chr(_PLANE + ord(found[0])), text)
 
 
 def unveiled(text: str) -> str:
     """What was meant."""
-    if text.isascii():
-        return text
-    return "".join(_meant(char) or char for char in text)
+    return _VEILED.sub(lambda found: chr(ord(found[0]) - _PLANE), text)
 
 
+@lru_cache(4)  # a text area asks once a row for the whole of a line
 def signs(text: str) -> str:
     """What is drawn: as many characters, a cell for each that was veiled."""
-    if text.isascii():
-        return text
-    return "".join(_sign(meant) if (meant := _meant(char)) else char for char in text)
+    return _VEILED.sub(lambda found: _sign(ord(found[0]) - _PLANE), text)
 
 
-def _meant(char: str) -> str | None:
-    """The character behind a veil; None where there is none."""
-    code = ord(char) - _PLANE
-    if not 0 <= code < 0xFFFE:
-        return None
-    found = chr(code)
-    return found if found == "\t" or plain(found) != found else None
-
-
-def _sign(char: str) -> str:
-    code = ord(char)
-    if char in "\n\r":
+def _sign(code: int) -> str:
+    if code in (0x0A, 0x0D):
         return "⏎"
     return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "�"

@@ -47,7 +47,7 @@ class Doing(Running):
         self.change(self.form.with_seed_mode(SEED_MODES[(at + 1) % len(SEED_MODES)]))
 
     def action_write(self) -> None:
-        self._view.go_to(self._last_key)
+        self._view.go_to(self.last_key)
 
     def action_new(self) -> None:
         self.replace(Form())

@@ -58,7 +58,7 @@ class FormView(Vertical):
     FormView .row { height: 1; }
     FormView #model { width: 1fr; }
     FormView #mark-model { width: 1fr; height: 1; padding-left: 1; }
-    FormView #prompt-row { height: 4; margin: 1 0; }
+    FormView #prompt-row { height: 4; }
     FormView #prompt, FormView #negative_prompt { width: 1fr; height: 1fr; }
     FormView #negative-row { height: 2; }
     FormView #fields { height: 1fr; scrollbar-size-vertical: 1; }
@@ -67,12 +67,6 @@ class FormView(Vertical):
     FormView #entries { width: 3fr; height: auto; }
     FormView #marks { width: 4fr; height: auto; padding-left: 1; }
     FormView #hint { height: 2; color: $text-muted; padding-left: 1; }
-    .-short FormView #prompt-row { margin: 0; }
-    .-tall FormView #prompt-row { height: 7; }
-    .-tall FormView #negative-row { height: 3; }
-    .-tall FormView Entry.-first { margin-top: 1; }
-    .-tall FormView #hint { margin-top: 1; }
-    .-wide.-tall FormView #prompt-row { height: 11; }
     """
 
     class Changed(Message):
@@ -187,10 +181,8 @@ class FormView(Vertical):
             return Content("Letters act now. Tab goes back to the form, Esc leaves a text.")
         if problem := self._shown.problems.get(one.key):
             return Content.styled(one_line(problem[:600]), "$error")
-        if one.kind in ("path", "paths"):
-            how = " Enter shows files."
-        else:
-            how = " Enter chooses." if _chooses(one) else ""
+        files = one.kind in ("path", "paths")
+        how = " Enter shows files." if files else " Enter chooses." if _chooses(one) else ""
         how += " Left and Right change it." if not one.free else ""
         how += " A blank alone switches it off." if one.key == "negative_prompt" else ""
         return Content(one_line(one.help + how))

@@ -32,32 +32,30 @@ class Known:
     title: str | None = None
     remark: str | None = None
     run_key: str = ""
-    plan_key: str = ""
 
 
 def plan_text(known: Known, width: int) -> Content:
     """All of it, for a column."""
     prospect = known.prospect
-    lines = [_row("Model", _model(known), "bold")]
-    if prospect:
-        lines += [_row("", reason, "$text-muted") for reason in prospect.reasons]
-    lines += [_row("Device", _or_unknown(prospect and prospect.device))]
     room = max(8, min(40, width - _NAME - 1))
-    lines += [_row("Memory", bar(*_shares(prospect, room)), "$accent"), _row("", memory_words(prospect))]
+    rows = [("Model", _model(known), "bold")]
+    rows += [("", reason, "$text-muted") for reason in (prospect.reasons if prospect else ())]
+    rows += [("Device", _device(prospect), "")]
+    rows += [("Memory", bar(*_shares(prospect, room)), "$accent"), ("", memory_words(prospect), "")]
     if prospect and prospect.need_bytes is not None and prospect.need_basis:
-        lines.append(_row("", prospect.need_basis, "$text-muted"))
-    lines += [_row("Rung", _rung(prospect))]
-    lines += [_row(name, text) for name, text in _figures(prospect)]
+        rows += [("", prospect.need_basis, "$text-muted")]
+    rows += [("Rung", _rung(prospect), ""), *((name, text, "") for name, text in _figures(prospect))]
     if not _predicted(prospect):
-        lines.append(_row("", "not predicted yet", "$text-muted"))
-    lines += [_row("Clips", _clips(known.form)), Content("")]
-    return Content("\n").join([*lines, *_remarks(known), _state(known)])
+        rows += [("", "not predicted yet", "$text-muted")]
+    rows += [("Clips", _clips(known.form), "")]
+    lines = [line for row in rows for line in _row(*row, width)]
+    return Content("\n").join([*lines, Content(""), *_remarks(known), _state(known)])
 
 
 def plan_lines(known: Known, width: int) -> Content:
     """The same in four lines."""
     prospect = known.prospect
-    first = " · ".join((_model(known), _or_unknown(prospect and prospect.device), _clips(known.form)))
+    first = " · ".join((_model(known), _device(prospect), _clips(known.form)))
     figures = " · ".join(f"{name} {text}" for name, text in _figures(prospect))
     predicted = "" if _predicted(prospect) else " (not predicted yet)"
     room = 20 if width >= 76 else 12
@@ -84,8 +82,14 @@ def memory_words(prospect: Prospect | None) -> str:
 # --- the parts --------------------------------------------------------------------------------------------------------
 
 
-def _row(name: str, text: str, look: str = "") -> Content:
-    return Content.assemble((f"{name:<{_NAME}}", "$text-muted"), (one_line(text), look))
+def _row(name: str, text: str, look: str, width: int) -> list[Content]:
+    """A name, and beside it a text in as many lines as it needs."""
+    wrapped = Content(one_line(text)).wrap(max(8, width - _NAME))
+    names = (name, *[""] * len(wrapped))
+    return [
+        Content.assemble((f"{name:<{_NAME}}", "$text-muted"), line.stylize(look) if look else line)
+        for name, line in zip(names, wrapped, strict=False)
+    ]
 
 
 def _model(known: Known) -> str:
@@ -160,14 +164,14 @@ def _state(known: Known) -> Content:
     if known.examining or known.prospect is None:
         return Content.styled("Examining…", "$text-muted")
     if problem := known.prospect.problem:
-        hint = f"\n{known.plan_key}: what can be done"
+        hint = f"\n{known.run_key} shows what can be done."
         what = plain_lines(" ".join((problem.message, *problem.suggestions)))
         return Content.assemble((f"✗ {what}", "$error"), (hint, "$text-muted"))
     return Content.styled(f"✓ Ready: {known.run_key} queues it.", "$success")
 
 
-def _or_unknown(text: str | None) -> str:
-    return text or UNKNOWN
+def _device(prospect: Prospect | None) -> str:
+    return (prospect and prospect.device) or UNKNOWN
 
 
 def _cut(text: str, width: int) -> str:

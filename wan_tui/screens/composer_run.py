@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from engine.errors import WanError
 from engine.units import counted
-from wan_tui.composing.form import Form
-from wan_tui.composing.read import NAME
+from wan_tui.composing.read import NAME, read
 from wan_tui.composing.sweep import Axis, Submission, combinations, submit
 from wan_tui.remedies import after, ways
 from wan_tui.screens.composer_form import first_problem
+from wan_tui.screens.composer_plan import plan_text
+from wan_tui.screens.composer_sheet import PlanSheet
 from wan_tui.screens.composer_state import FormPlace
 from wan_tui.text import one_line
 from wan_tui.widgets.ask import Ask
@@ -27,10 +28,11 @@ class Running(FormPlace):
     _queueing = False
 
     def action_run(self) -> None:
-        if self.problems:
+        job = read(self.asked, self.here).job
+        if job is None:
             self.tell_problem()
-        elif (count := int(self.form.texts.get("count", "1"))) > _MANY:
-            self._ask_then_queue((), count)
+        elif job.count > _MANY:
+            self._ask_then_queue((), job.count)
         else:
             self._queue(())
 
@@ -111,4 +113,4 @@ class Running(FormPlace):
         elif self.prospect and self.prospect.problem and not self.problems and not self.examining:
             self._show_trouble(self.prospect.problem)
         else:
-            from widgets import x  # noqa
+            self.app.push_screen(PlanSheet(plan_text(self.known, min(86, self.size.width - 8))))

@@ -61,6 +61,7 @@ class FormPlace(Place):
         self._ready = False  # the draft has been looked for
         self._waiting: list[Callable[[], object]] = []
         self._asked = 0
+        self.last_key = "prompt"  # where one typed last
         self._rest: Timer | None = None
         self._drafting: Timer | None = None
         self._view = FormView()
@@ -142,9 +143,11 @@ class FormPlace(Place):
             remarks["model"] = f"▾ {spec.title}"
         return remarks
 
-    def show_plan(self) -> None:
+    @property
+    def known(self) -> Known:
+        """What the plan tells."""
         spec = self.spec
-        known = Known(
+        return Known(
             self.form,
             self.problems,
             self.prospect,
@@ -153,12 +156,13 @@ class FormPlace(Place):
             spec.title if spec else None,
             support(spec).sentence if spec else None,
             self.key_of("composer.run"),
-            self.key_of("composer.plan"),
         )
+
+    def show_plan(self) -> None:
         plan = self.query_one("#plan", VerticalScroll)
         width = plan.scrollable_content_region.width
         beside = not self.has_class("-narrow") or self.has_class("-tall")
-        text = plan_text(known, width) if beside else plan_lines(known, width)
+        text = plan_text(self.known, width) if beside else plan_lines(self.known, width)
         shown = self.query_one("#plan-text", Static)
         if shown.content != text:
             shown.update(text)
@@ -294,6 +298,7 @@ class FormPlace(Place):
     # The way out
 
     def leave_text(self) -> None:
+        self.last_key = self._view.focused_key or self.last_key
         super().leave_text()
         self._view.left()
 
@@ -304,5 +309,3 @@ def _here() -> Path:
         return Path.cwd()
     except OSError:
         return Path.home()
-
-

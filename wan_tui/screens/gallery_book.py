@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,7 @@ COLUMNS = (
     Column("FILE", least=18, share=2, keep="end", drop=5),
 )
 MARK, GONE = "●", "✗"
+_MANY = 500
 
 
 @dataclass(frozen=True)
@@ -52,25 +55,42 @@ class Found:
 
 
 def look(journal: Callable[[], Journal], folders: Sequence[Path], before: Found | None) -> Found:
-    """Find all clips. What is as it was `before` keeps its row, so that little is new to the screen."""
+    """Find all clips. What is as it was `before` stays the same object: little is then new to the screen."""
+    with _no_collections():
+        return _look(journal, folders, before)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Thousands of clips set off full garbage collections, which hold up the screen (70 ms each, measured)."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _look(journal: Callable[[], Journal], folders: Sequence[Path], before: Found | None) -> Found:
     from engine.runtime.clips import find_clips
 
     problem = None
     try:
-        clips = find_clips(journal(), folders)
+        found = find_clips(journal(), folders)
     except WanError as error:
-        problem, clips = error, find_clips(None, folders)
+        problem, found = error, find_clips(None, folders)
     known = {row.key: (before.clips[row.key], row) for row in before.rows} if before else {}
+    clips: dict[str, Clip] = {}
     rows = []
-    for clip in clips:
-        old = known.get(str(clip.path))
-        rows.append(old[1] if old and old[0] == clip else clip_row(clip))
-    return Found(
-        {row.key: clip for row, clip in zip(rows, clips, strict=True)},
-        tuple(rows),
-        sum(clip.bytes or 0 for clip in clips),
-        problem,
-    )
+    for clip in found:
+        old, row = known.get(str(clip.path), (None, None))
+        kept = old if old is not None and old == clip else clip
+        rows.append(row if row is not None and kept is old else clip_row(kept))
+        clips[rows[-1].key] = kept
+    if len(clips) - len(known) > _MANY:
+        gc.freeze()  # they stay: later collections need not look at them
+    return Found(clips, tuple(rows), sum(clip.bytes or 0 for clip in found), problem)
 
 
 def without(found: Found, gone: Clip, now: Clip | None) -> Found:

@@ -58,7 +58,11 @@ def described(told: Told, *, airy: bool) -> Content:
     if not clip.exists:
         parts.append(("Its file is gone.\n", "$warning"))
     parts += _table(_figures(told))
-    parts += ["\n" * airy, ("Prompt\n", "bold $primary"), plain_lines(_text(told.value("prompt"))) or ("none", "$foreground-muted")]
+    parts += [
+        "\n" * airy,
+        ("Prompt\n", "bold $primary"),
+        plain_lines(_text(told.value("prompt"))) or ("none", "$foreground-muted"),
+    ]
     if negative := _text(told.value("negative_prompt")):
         parts += [("\n\nNegative prompt\n", "bold $primary"), plain_lines(negative)]
     for name, value in _inputs(told):
@@ -89,7 +93,10 @@ def _figures(told: Told) -> list[tuple[str, str]]:
         ("steps", steps),
         ("seed", shown(told.value("seed"))),
         ("made", moment(clip.created, full=True)),
-        ("file", f"{UNKNOWN if clip.bytes is None else size(clip.bytes)}, took {clock(took)}"),
+        (
+            "file",
+            (UNKNOWN if clip.bytes is None else size(clip.bytes)) + ("" if took is None else f", took {clock(took)}"),
+        ),
     ]
 
 

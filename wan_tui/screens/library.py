@@ -181,7 +181,8 @@ class Library(Doing):
             self._say("strip", strip(entry, self.now(entry), self.keys(), max(20, self.size.width - 2)))
 
     def _say(self, id: str, text: Content) -> None:
-        if self._shown.get(id) != text:
+        known = self._shown.get(id)
+        if known is None or not known.is_same(text):  # equality is that of the text alone
             self._shown[id] = text
             self.query_one(f"#{id}", Static).update(text)
 
@@ -235,7 +236,7 @@ class Library(Doing):
 
         def closed(compose: bool | None, id: str) -> None:
             if compose:
-                self.app.compose(id)
+                self.app.compose_with(id)
 
         full = FullCard(entry, self.variants(entry), self.now(entry), self.keys())
         self.app.push_screen(full, partial(closed, id=entry.id))

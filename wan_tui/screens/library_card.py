@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.units import size
+from engine.units import counted, size
 from wan_tui.drawing import UNKNOWN
 from wan_tui.screens.library_facts import Keys, facts, headline, hint, progress, short
 from wan_tui.screens.library_rows import Now, state_text
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wan_tui.screens.library_read import Entry
 
 _LABEL = 9  # cells
+_DAMAGED = 5  # files whose damage is told
 _FILES = 400  # the most that are listed
 _SIGNS = {"absent": "·", "partial": "◐", "corrupt": "✗", "complete": "●", "verified": "✓"}
 _TONES = {"absent": "$text-muted", "partial": "$warning", "corrupt": "$error", "verified": "$success"}
@@ -64,6 +65,7 @@ def card(entry: Entry, variants: Sequence[Entry], now: Now, keys: Keys, width: i
         lines += [Content(one_line(line)).truncate(width, ellipsis=True) for line in progress(now.transfer, width, 6)]
     if next_step := hint(entry, now, keys):
         lines += _wrapped(Content.styled(next_step, "$text-muted"), width)
+    lines += _damage(entry, width)
     lines.append(Content(""))
     for label, value in facts(entry):
         lines += _fact(label, value, width)
@@ -82,6 +84,14 @@ def _fact(label: str, value: str, width: int) -> list[Content]:
         Content.assemble((f"{label if not index else '':<{_LABEL}} ", "$text-muted"), line)
         for index, line in enumerate(lines)
     ]
+
+
+def _damage(entry: Entry, width: int) -> list[Content]:
+    """The files that are corrupt, and why."""
+    bad = [file for file in entry.copy.files if file.state == "corrupt"]
+    told = [f"{one_line(file.info.path)}: {bad_because(file)}" for file in bad[:_DAMAGED]]
+    told += [f"and {counted(len(bad) - _DAMAGED, 'file')} more"] if bad[_DAMAGED:] else []
+    return [line for text in told for line in _wrapped(Content.styled(text, "$error"), width)]
 
 
 def _variants(variants: Sequence[Entry], width: int) -> list[Content]:
@@ -108,8 +118,6 @@ def _files(entry: Entry, width: int, most: int) -> list[Content]:
         sign = Content.styled(_SIGNS.get(file.state, "?"), _TONES.get(file.state, "$text"))
         name = fitted(file.info.path, max(8, width - 14), keep="end")
         lines.append(Content.assemble(sign, f" {name} {size(file.info.size):>9}"))
-        if file.state == "corrupt":
-            lines += [Content.styled(f"  {line}", "$error") for line in _wrapped(Content(bad_because(file)), width - 2)]
     if len(known) > most:
         lines.append(Content.styled(f"and {len(known) - most} more", "$text-muted"))
     return lines

@@ -222,7 +222,7 @@ class Doing(Place):
 
     def action_compose(self) -> None:
         if entry := self._under():
-            self.app.compose(entry.id)
+            self.app.compose_with(entry.id)
 
     def action_check(self) -> None:
         if entry := self._under():

@@ -71,7 +71,7 @@ class AskFolder(ModalScreen[str | None]):
 
     def _offer(self, typed: str, found: list[str]) -> None:
         if typed == self._typed:  # else it is answered already
-            lines = [one_line(name) for name in found[:_SHOWN]]
+            lines = [one_line(name.rstrip("/").rpartition("/")[2]) + "/" for name in found[:_SHOWN]]
             lines += [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
             self._show(Content("\n".join(lines) if lines else "No folder goes on from that."))
 

@@ -54,7 +54,9 @@ def label(gpu: GpuSample) -> str:
 
 
 def _name(gpu: GpuSample) -> str:
-    """Without what all of them begin with."""
+    """Without what all of them begin with; of a part, what parts differ in."""
+    if gpu.mig_parent and " MIG " in gpu.name:
+        return "MIG " + gpu.name.rpartition(" MIG ")[2]
     return gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
 
 
@@ -127,7 +129,8 @@ def _second_of_two(card: Seen, width: int) -> Line:
 
 def _named(card: Seen, width: int) -> Line:
     gpu, tag = card.gpu, _tag(card)
-    where = " · ".join(filter(None, (gpu.uuid[:12], gpu.bus_id if width >= 90 else None)))
+    shared = _MEMORY[True] if gpu.shared_memory else None
+    where = " · ".join(filter(None, (shared, gpu.uuid[:12], gpu.bus_id if width >= 90 else None)))
     name = fitted(gpu.name, max(0, width - 9 - len(where) - len(_text(tag)) - 3))
     tone = "dim" if card.lost else ""
     return (f"{label(gpu):<8} ", "accent"), (name, tone or "title"), " ", tag, "  ", (where, "dim")
@@ -144,15 +147,15 @@ def _room(card: Seen, width: int) -> Line:
 
 
 def _state(card: Seen, width: int) -> Line:
+    """Its figures; what slows it down comes before the lesser of them."""
     gpu = card.gpu
-    figures = _figures(gpu, width)
-    left = width - len(figures) - 3
     note = _slowed(gpu)
-    if gpu.shared_memory:
-        note = ("shared (system) memory" if left >= 22 else "shared memory", "dim")
-    if not note or left < 8:
-        return (figures,)
-    return figures, "   ", (fitted(_text(note), left), note[1] if isinstance(note, tuple) else "")
+    figures = _figures(gpu, width - (min(len(_text(note)), 24) + 3 if note else 0))
+    left = width - len(figures) - 3
+    tone = "dim" if card.lost else ""
+    if not note:
+        return ((figures, tone),)
+    return (figures, tone), "   ", (fitted(_text(note), left), note[1] if isinstance(note, tuple) else "")
 
 
 def _slowed(gpu: GpuSample) -> Piece:
@@ -184,8 +187,14 @@ def _curves(card: Seen, width: int, rows: int) -> list[Line]:
     used = curve(card.history.used_bytes, each, card.gpu.total_bytes, rows=rows, phase=card.phase)
     what = "RAM" if card.gpu.shared_memory else "VRAM"
     return [
-        (_IN, (f"{'busy' if row == 0 else '':<5}", "dim"), (one, "good"), "   ",
-         (f"{what if row == 0 else '':<5}", "dim"), (other, "others"))  # fmt: skip
+        (
+            _IN,
+            (f"{'busy' if row == 0 else '':<5}", "dim"),
+            (one, "good"),
+            "   ",
+            (f"{what if row == 0 else '':<5}", "dim"),
+            (other, "others"),
+        )  # fmt: skip
         for row, (one, other) in enumerate(zip(busy, used, strict=True))
     ]
 
@@ -193,22 +202,7 @@ def _curves(card: Seen, width: int, rows: int) -> list[Line]:
 def in_full(card: Seen, driver: Sequence[str], width: int, rows: int) -> list[Line]:
     """All there is to tell of one device; curves of so many rows."""
     gpu = card.gpu
-    facts = [
-        ("id", gpu.uuid),
-        ("bus", gpu.bus_id or UNKNOWN),
-        ("driver", ", ".join(driver) or UNKNOWN),
-        ("compute", ".".join(map(str, gpu.capability)) if gpu.capability else UNKNOWN),
-        *((("part of", gpu.mig_parent),) if gpu.mig_parent else ()),
-        (_MEMORY[gpu.shared_memory], f"{known(gpu.used_bytes)} used, {known(gpu.free_bytes)} free of "
-         f"{known(gpu.total_bytes)}; ours {known(gpu.our_bytes)}"),
-        ("torch", f"{known(gpu.torch_allocated_bytes)} in use, {known(gpu.torch_reserved_bytes)} reserved, "
-         f"peak {known(gpu.torch_peak_bytes)}"),
-        ("load", f"busy {measure(gpu.utilization, '%')}, memory bus {measure(gpu.memory_utilization, '%')}"),
-        ("state", f"{measure(gpu.temperature_c, '°C')}, {measure(gpu.power_w, 'W')} of "
-         f"{measure(gpu.power_limit_w, 'W')}, {measure(gpu.clock_mhz, 'MHz')}, "
-         f"{UNKNOWN if gpu.pstate is None else f'P{gpu.pstate}'}"),
-        ("slowed", UNKNOWN if gpu.throttle is None else f"by {', '.join(gpu.throttle)}" if gpu.throttle else "by nothing"),
-    ]  # fmt: skip
+    facts = _facts(gpu, driver)
     lines: list[Line] = [((f" {label(gpu)}  ", "accent"), (gpu.name, "title"), "  ", _tag(card))]
     if gpu.problem:
         lines.append(((f" {gpu.problem}", "bad" if card.lost else "warn"),))
@@ -217,6 +211,26 @@ def in_full(card: Seen, driver: Sequence[str], width: int, rows: int) -> list[Li
     cells = max(len(name) for name, _ in facts) if gpu.shared_memory else 8
     lines += [((f" {name:<{cells}} ", "dim"), text) for name, text in facts]
     return [*lines, (), *_all_curves(card, width, rows)]
+
+
+def _facts(gpu: GpuSample, driver: Sequence[str]) -> list[tuple[str, str]]:
+    power = f"{measure(gpu.power_w, 'W')} of {measure(gpu.power_limit_w, 'W')}"
+    pstate = UNKNOWN if gpu.pstate is None else f"P{gpu.pstate}"
+    slowed = UNKNOWN if gpu.throttle is None else f"by {', '.join(gpu.throttle) or 'nothing'}"
+    held, free, total = known(gpu.used_bytes), known(gpu.free_bytes), known(gpu.total_bytes)
+    torch = (known(gpu.torch_allocated_bytes), known(gpu.torch_reserved_bytes), known(gpu.torch_peak_bytes))
+    facts = [
+        ("id", gpu.uuid),
+        ("bus", gpu.bus_id or UNKNOWN),
+        ("driver", ", ".join(driver) or UNKNOWN),
+        ("compute", ".".join(map(str, gpu.capability)) if gpu.capability else UNKNOWN),
+        (_MEMORY[gpu.shared_memory], f"{held} used, {free} free of {total}; ours {known(gpu.our_bytes)}"),
+        ("torch", "{} in use, {} reserved, peak {}".format(*torch)),
+        ("load", f"busy {measure(gpu.utilization, '%')}, memory bus {measure(gpu.memory_utilization, '%')}"),
+        ("state", f"{measure(gpu.temperature_c, '°C')}, {power}, {measure(gpu.clock_mhz, 'MHz')}, {pstate}"),
+        ("slowed", slowed),
+    ]
+    return [*facts, ("part of", gpu.mig_parent)] if gpu.mig_parent else facts
 
 
 def _all_curves(card: Seen, width: int, rows: int) -> list[Line]:
@@ -232,5 +246,7 @@ def _all_curves(card: Seen, width: int, rows: int) -> list[Line]:
     for name, top, values, most, tone in kinds:
         drawn = curve(values, min(120, width - 11), most, rows=rows, phase=card.phase)
         heads = (name, top) if rows > 1 else (name,)
-        lines += [((f" {heads[row] if row < len(heads) else '':<9} ", "dim"), (text, tone)) for row, text in enumerate(drawn)]
+        lines += [
+            ((f" {heads[row] if row < len(heads) else '':<9} ", "dim"), (text, tone)) for row, text in enumerate(drawn)
+        ]
     return lines

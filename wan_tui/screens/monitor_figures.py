@@ -60,8 +60,8 @@ def curve(
     Several seconds share a cell, which shows the most of them. `phase` is the second of the newest: with it the curve
     moves on only when a cell is full.
     """
-    if not top or top <= 0 or width <= 0:
-        return (" " * max(0, width),) * rows
+    if not top or top <= 0 or width <= 0 or all(value is None for value in values):
+        return ((UNKNOWN if width > 0 else "").rjust(width), *(" " * max(0, width),) * (rows - 1))
     each = max(1, math.ceil(len(values) / width))
     take = phase % each + 1  # the newest cell is not full yet
     parts: list[float | None] = []

@@ -53,8 +53,13 @@ def _curves(sample: Sample, history: HostHistory, width: int, rows: int) -> list
     busy = curve(history.cpu_percent, each, 100, rows=rows, phase=int(sample.time))
     used = curve(history.ram_used_bytes, each, sample.host.ram_total_bytes, rows=rows, phase=int(sample.time))
     return [
-        (("   " + f"{'CPU' if row == 0 else '':<5}", "dim"), (one, "good"), "   ",
-         (f"{'RAM' if row == 0 else '':<5}", "dim"), (other, "others"))  # fmt: skip
+        (
+            ("   " + f"{'CPU' if row == 0 else '':<5}", "dim"),
+            (one, "good"),
+            "   ",
+            (f"{'RAM' if row == 0 else '':<5}", "dim"),
+            (other, "others"),
+        )  # fmt: skip
         for row, (one, other) in enumerate(zip(busy, used, strict=True))
     ]
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rich.cells import chop_cells
+
 from engine.events import JobCancelled, JobFailed, JobFinished
 from wan_tui.drawing import UNKNOWN, bar, clock
 from wan_tui.live import JobNow, Spell
@@ -21,7 +23,7 @@ _IN = "   "
 
 @dataclass(frozen=True)
 class Around:
-    """What is known beside the job: its prompt, None while that is read; how many wait; keys by actions; the time."""
+    """What is known beside the job: its prompt, None where that is not known; how many wait; keys by actions; the time."""
 
     prompt: str | None
     waiting: int
@@ -48,7 +50,11 @@ def job_lines(job: JobNow | None, around: Around, width: int) -> list[Line]:
             (f"{_IN}Nothing runs.{waits}",),
             ((f"{_IN}{compose} asks for a video, {demo} renders the demo.", "dim"),),
         ]
-    lines = [_title(job, around, width), ((f"{_IN}{_prompt(around, width - 6)}", "dim"),), _stages(job, around.now)]
+    lines = [
+        _title(job, around, width),
+        ((f"{_IN}{_prompt(around, width - 6)}", "dim"),),
+        _stages(job, around.now, width),
+    ]
     lines += _result(job, width) if job.end else _doing(job, around.now, width)
     lines.append(_memory(job, width))
     lines += _warnings(job, width)
@@ -57,8 +63,8 @@ def job_lines(job: JobNow | None, around: Around, width: int) -> list[Line]:
 
 def _prompt(around: Around, width: int) -> str:
     if around.prompt is None:
-        return "…"
-    return fitted(around.prompt, width).rstrip() if around.prompt else "no prompt"
+        return UNKNOWN
+    return fitted(around.prompt, width).rstrip() or "no prompt"
 
 
 def _title(job: JobNow, around: Around, width: int) -> Line:
@@ -79,25 +85,20 @@ def _title(job: JobNow, around: Around, width: int) -> Line:
 # Its stages
 
 
-def _stages(job: JobNow, now: float) -> Line:
+def _stages(job: JobNow, now: float, width: int) -> Line:
     last: dict[str, Spell] = {spell.name: spell for spell in job.spells}
     line: list[Piece] = [_IN]
     for name in STAGES:
         spell = last.get(name)
         if spell is None:
-            line.append((f"· {name}   ", "dim"))
-        elif spell.seconds is not None and (job.end is None or not _broke(job, spell)):
-            line += [("✓ ", "good"), f"{name} {_seconds(spell.seconds)}   "]
+            line.append((f"· {name}  ", "dim"))
+        elif spell.seconds is not None:
+            line += [("✓ ", "good"), f"{name} {_seconds(spell.seconds)}  " if width >= 72 else f"{name}  "]
         elif job.end:
-            line.append((f"{'✗' if job.state == 'failed' else '–'} {name}   ", "bad" if job.state == "failed" else "dim"))
+            line.append((f"✗ {name}  ", "bad") if job.state == "failed" else (f"– {name}  ", "dim"))
         else:
-            line += [("▶ ", "accent"), (f"{name} ", "title"), f"{clock(now - spell.since)}   "]
+            line += [("▶ ", "accent"), (f"{name} ", "title"), f"{clock(now - spell.since)}  "]
     return tuple(line)
-
-
-def _broke(job: JobNow, spell: Spell) -> bool:
-    """Whether the job ended badly in this stage."""
-    return not isinstance(job.end, JobFinished) and spell.seconds is None
 
 
 def _seconds(seconds: float) -> str:
@@ -161,9 +162,11 @@ def _memory(job: JobNow, width: int) -> Line:
     plan = job.plan
     vram, ram = (plan.vram_bytes, plan.ram_bytes) if plan else (None, None)
     on_cpu = (job.device or "").upper() == "CPU"
-    parts = [] if on_cpu else [f"VRAM peak {known(job.peak_vram_bytes):>8} predicted {known(vram)}"]
-    parts.append(f"RAM peak {known(job.peak_rss_bytes):>8} predicted {known(ram)}")
-    text = "   ".join(parts)
+    peaks = [] if on_cpu else [("VRAM", job.peak_vram_bytes, vram)]
+    peaks.append(("RAM", job.peak_rss_bytes, ram))
+    text = "   ".join(f"{what} peak {known(peak):>8}, predicted {known(most)}" for what, peak, most in peaks)
+    if len(text) + 4 > width:
+        text = "   ".join(f"{what} {known(peak)} (predicted {known(most)})" for what, peak, most in peaks)
     note = "   not predicted yet" if vram is None and ram is None else ""
     return f"{_IN}{text}", (note if len(text) + len(note) + 4 <= width else "", "dim")
 
@@ -178,7 +181,12 @@ def _warnings(job: JobNow, width: int) -> list[Line]:
 # What it said
 
 
-def log_lines(job: JobNow | None) -> list[Line]:
-    if job is None:
-        return []
-    return [((f"   {time.strftime('%H:%M:%S', time.localtime(at))}  ", "dim"), one_line(said)) for at, said in job.log]
+def log_lines(job: JobNow | None, width: int | None = None) -> list[Line]:
+    """A line each; with `width`, as many as it needs."""
+    lines: list[Line] = []
+    for at, said in job.log if job else ():
+        when = time.strftime("   %H:%M:%S  ", time.localtime(at))
+        first, *more = chop_cells(one_line(said), width - 15) if width else [one_line(said)]
+        lines.append(((when, "dim"), first))
+        lines += [(" " * len(when), rest) for rest in more]
+    return lines

@@ -52,7 +52,7 @@ class MonitorView(Place):
         self.job: JobNow | None = None
         self._sample: Sample | None = None
         self._alive: dict[str, tuple[float, GpuSample]] = {}  # each device when it was last heard of
-        self._prompts: dict[str, str | None] = {}  # of jobs; None while it is read
+        self._prompts: dict[str, str | None] = {}  # of jobs; None while it is read, and where it cannot be
         self._clock: Timer | None = None
         self._taken = float("-inf")
 
@@ -75,12 +75,12 @@ class MonitorView(Place):
         self._taken = float("-inf")
         if self._clock:
             self._clock.resume()
-        self.app.watch.look(self._sampled)
+        self.app.sampling.look(self._sampled)
 
     def on_screen_suspend(self) -> None:
         if self._clock:
             self._clock.pause()
-        self.app.watch.look_away()
+        self.app.sampling.look_away()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.show)
@@ -108,7 +108,7 @@ class MonitorView(Place):
             return
         self._read_job()
         before = bool(self.cards), len(self.cards) > 1
-        self._read_sample(self.app.watch.sampler)
+        self._read_sample(self.app.sampling.sampler)
         if before != (bool(self.cards), len(self.cards) > 1):
             self.refresh_bindings()
         if self.view == "log":
@@ -121,7 +121,8 @@ class MonitorView(Place):
     def _show_log(self) -> None:
         log = self.query_one("#monitor-log", Scrolled)
         at_end = log.scroll_offset.y >= log.max_scroll_y
-        log.show([((" Log", "title"), (f"   {self.job.model if self.job else ''}", "dim")), *log_lines(self.job)])
+        title = ((" Log", "title"), (f"   {self.job.model if self.job else ''}", "dim"))
+        log.show([title, *log_lines(self.job, self.size.width - 1)])
         if at_end:
             log.go(log.count)
 
@@ -149,7 +150,7 @@ class MonitorView(Place):
         ]
         self.query_one(Cards).show_cards(shown)
         if sample := self._sample:
-            sampler = self.app.watch.sampler
+            sampler = self.app.sampling.sampler
             history = sampler.host_history() if sampler else _NO_HISTORY
             self._lines("host", [*gap, *host_lines(sample, history, width, rows=rooms.host_curves)])
         self._lines("job", [*([] if wide else gap), *job])
@@ -225,11 +226,11 @@ class MonitorView(Place):
         self._prompts[id] = None
         session = self.app.session
 
-        def took(prompt: str) -> None:
+        def took(prompt: str | None) -> None:
             self._prompts[id] = prompt
             self.show()
 
-        self.in_background(lambda: session.journal().row(id).prompt, took, lambda _: took(""))
+        self.in_background(lambda: session.journal().row(id).prompt, took, lambda _: took(None))
 
     def _around(self) -> Around:
         keys = {binding.id or "": self.app.get_key_display(binding) for binding in reversed([*self.app.own_bindings()])}

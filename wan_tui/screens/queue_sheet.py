@@ -20,7 +20,7 @@ class Block(Static):
     def show(self, content: Content) -> None:
         if not content.is_same(self._shown):
             self._shown = content
-            self.update(content)
+            self.update(content, layout=self.styles.is_auto_height)
 
 
 class Sheet(VerticalScroll):

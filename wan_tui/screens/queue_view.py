@@ -55,6 +55,7 @@ class QueueView(Place):
         self._detail: Detail | None = None
         self._detail_of: tuple[str, str] | None = None  # the job and state that were read in full last
         self._detail_under_way = False
+        self._in_line = False
         self._clocks: tuple[Timer, ...] = ()
 
     def body(self) -> ComposeResult:
@@ -147,8 +148,13 @@ class QueueView(Place):
 
     @on(Listing.Moved, "#queue-jobs-list")
     def _moved(self) -> None:
+        """Another row, or the same with other cells."""
         self.show_job()
-        self.refresh_bindings()
+        row = self.listing.row
+        in_line = row is not None and row.key in self.app.session.waiting
+        if in_line != self._in_line:  # the footer is painted again only for another set of keys
+            self._in_line = in_line
+            self.refresh_bindings()
 
     def show_job(self) -> None:
         entry = self.entry

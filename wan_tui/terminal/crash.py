@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import faulthandler
 import logging
-import platform
 import threading
-import time
-import traceback
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 
-from engine.paths import state_dir, state_place, write_atomic
-from wan_tui import __version__
+from engine.paths import state_place
 from wan_tui.text import plain
 
 FAULTS = "fault.log"
@@ -24,21 +19,11 @@ log = logging.getLogger("wan_tui")
 
 
 def keep(error: BaseException) -> Path | None:
-    """Write the report: versions and the traceback, without local variables, tokens and names of users. None where
-    that is not possible."""
-    from engine.compat.redact import redacted
-    from engine.runtime.diagnose import known_secrets
-    from engine.runtime.record import versions
+    """Write the report of a crash, and the traceback into the log; None where the report cannot be written."""
+    from engine.runtime.crash import keep_report  # most of the engine's imports, for what hardly ever happens
 
-    found = {"wan-tui": __version__, "textual": version("textual"), **versions()}
-    about = ", ".join(f"{name} {number}" for name, number in found.items()) + f", {platform.platform()}"
-    text: str = redacted(f"{about}\n\n{''.join(traceback.format_exception(error))}", known_secrets())
-    log.error("the app crashed: %s", text)
-    try:
-        report = _free(state_dir() / time.strftime("crash-%Y%m%d-%H%M%S.txt"))
-        write_atomic(report, text.encode(errors="backslashreplace"))
-    except OSError:
-        return None
+    report = keep_report(error)
+    log.error("the app crashed (%s); report in %s", type(error).__name__, report)
     return report
 
 
@@ -46,12 +31,6 @@ def told(error: BaseException, report: Path | None) -> str:
     """The line for the user."""
     where = f"A report is in {report}; please file it as a bug." if report else "No report could be written."
     return plain(f"wan-tui crashed ({type(error).__name__}). {where}")
-
-
-def _free(path: Path) -> Path:
-    """Of two crashes in a second neither report replaces the other."""
-    numbered = (path.with_stem(f"{path.stem}-{number}") for number in range(2, 100))
-    return next((one for one in (path, *numbered) if not one.exists()), path)
 
 
 class Faults:

@@ -57,7 +57,7 @@ class Entry(Input):
     def _value(self) -> Text:
         return Text(signs(self.value), no_wrap=True, overflow="ignore", end="")
 
-    async def _on_paste(self, event: events.Paste) -> None:
+    def _on_paste(self, event: events.Paste) -> None:
         event.prevent_default()
         event.stop()
         text = _lines(event.text).strip("\n")
@@ -100,7 +100,7 @@ class LongText(TextArea):
         """Show another text, which nobody typed; what stood there can be had back with undo."""
         if text != self.typed:
             with self.prevent(TextArea.Changed):
-                self.replace(veiled(text, keep="\n\t"), self.document.start, self.document.end)
+                self.replace(veiled(text, lines=True), self.document.start, self.document.end)
             self.move_cursor(self.document.end)
 
     def get_line(self, line_index: int) -> Text:
@@ -110,7 +110,7 @@ class LongText(TextArea):
         event.prevent_default()
         event.stop()
         start, end = sorted(self.selection)
-        self.replace(veiled(_lines(event.text), keep="\n\t"), start, end, maintain_selection_offset=False)
+        self.replace(veiled(_lines(event.text), lines=True), start, end, maintain_selection_offset=False)
 
     def action_cursor_up(self, select: bool = False) -> None:
         if not select and self.navigator.is_first_wrapped_line(self.cursor_location):

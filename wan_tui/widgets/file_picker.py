@@ -30,7 +30,7 @@ class FilePicker(ModalScreen[Path | None]):
     """Ends with the path chosen, or None. `kind` folder takes folders; else folders are walked through to a file."""
 
     ABOUT: ClassVar[str] = (
-        "Files. Enter opens a folder or takes a file, h or Backspace goes up, / filters, . shows hidden ones, Esc leaves."
+        "Files. Enter opens a folder or takes a file, h goes up, / filters, . shows hidden ones, Esc leaves."
     )
     BINDINGS = [
         Binding("escape,q", "leave", "Leave"),

@@ -82,6 +82,7 @@ class Listing(ScrollView, can_focus=True):
     class Moved(Message):
         def __init__(self, listing: Listing, row: Row | None) -> None:
             super().__init__()
+            self.set_sender(listing)  # whoever made it move, else it goes no further up than to that one
             self.listing, self.row = listing, row
 
         @property
@@ -126,10 +127,18 @@ class Listing(ScrollView, can_focus=True):
         if empty is not None and empty != self._empty:
             self._empty = empty
             self.refresh()
-        if tuple(rows) == self._all:
+        before, self._all = self._all, tuple(rows)
+        if self._all == before:
             return
-        self._all = tuple(rows)
-        self._select()
+        if self._words or not _same_places(before, self._all):
+            self._select()
+            return
+        self._rows = self._all  # only those that say something else are painted again: a line may be slow
+        for index, (old, new) in enumerate(zip(before, self._all, strict=True)):
+            if old is not new and old != new:
+                self._refresh_row(index)
+                if index == self.cursor:
+                    self.post_message(self.Moved(self, self.row))
 
     def filter(self, text: str) -> None:
         """Show only rows that hold all words of `text`."""
@@ -174,9 +183,12 @@ class Listing(ScrollView, can_focus=True):
 
     def watch_cursor(self, before: int, now: int) -> None:
         for index in (before, now):
-            self.refresh(Region(0, index - self.scroll_offset.y + self._head, self.size.width, 1))
+            self._refresh_row(index)
         self._into_view()
         self.post_message(self.Moved(self, self.row))
+
+    def _refresh_row(self, index: int) -> None:
+        self.refresh(Region(0, index - self.scroll_offset.y + self._head, self.size.width, 1))
 
     def _into_view(self) -> None:
         height = max(1, self.size.height - self._head)
@@ -303,6 +315,13 @@ class Listing(ScrollView, can_focus=True):
             else max(1, left * column.share // max(1, shares))
             for index, column in enumerate(self._columns)
         ]
+
+
+def _same_places(before: Sequence[Row], now: Sequence[Row]) -> bool:
+    """Whether the same things stand in the same order, whatever is said of them."""
+    return len(before) == len(now) and all(
+        old is new or (old.key == new.key and old.heading == new.heading) for old, new in zip(before, now, strict=True)
+    )
 
 
 def fitted(text: str, cells: int, *, right: bool = False, keep: str = "start") -> str:
