@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.runs import environment
 
@@ -25,7 +28,9 @@ reader.close()
 
 
 def build(folder: Path) -> Path:
-    """A folder with the library in it."""
+    """A folder with the library in it. Skips the test, or all that ask a fixture for it, where there is no compiler."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler (cc) to build the stand-in driver")
     source = Path(__file__).with_name("nvml.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", source], check=True)
     return folder

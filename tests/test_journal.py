@@ -797,3 +797,13 @@ def test_one_journal_serves_many_threads(journal: Journal) -> None:
     for thread in threads:
         thread.join()
     assert sorted(won) == [False] * 7 + [True]
+
+
+def test_a_file_where_the_state_folder_should_be_is_named(own_home: Path) -> None:
+    place = own_home / "state" / "wan-tui"
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("in the way")
+    with pytest.raises(RunError) as caught:
+        Journal()
+    assert caught.value.code == "journal-unavailable"
+    assert place.read_text() == "in the way"

@@ -111,6 +111,8 @@ def in_app(act: Callable[[WanApp, Pilot[Any]], Awaitable[None]], size: tuple[int
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             await act(app, pilot)
+            await until(pilot, lambda: not app.session.transfers)
+            await asyncio.sleep(0.3)  # what was told last has been taken in
 
     asyncio.run(run())
 
@@ -138,11 +140,11 @@ def test_fetching_verifying_repairing_and_taking_over(shelf: Shelf, tmp_path: Pa
     in_app(act)
 
 
-def test_what_cannot_be_fetched_is_told_with_its_way(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_what_cannot_be_fetched_is_told(shelf: Shelf) -> None:
+    shelf.write_manifest(**{"gone@1": {"title": "Gone", "family": "t2v", "repo": "demo/gone", "revision": "main"}})
 
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
-        take(app, "wan-tui models download mine@1.0")
+        take(app, "wan-tui models download gone@1")
         await until(pilot, lambda: any(one.severity == "error" for one in app.said))
         take(app, "wan-tui models download nobody")
         await until(pilot, lambda: "There is no model 'nobody'" in shown(app))

@@ -367,9 +367,9 @@ class WanApp(TerminalApp):
             Option("finish", "Leave, and let it finish", "The engine works on in this terminal, without a screen."),
             Option("stop", "Stop it, and leave", "Jobs are cancelled; what was downloaded stays and is gone on with."),
         )
-        self.push_screen(Choose("Work is under way", ways), self._leave)
+        self.push_screen(Choose("Work is under way", ways), self._go)
 
-    def _leave(self, way: str | None) -> None:
+    def _go(self, way: str | None) -> None:
         if way in ("finish", "stop"):
             self.leave_working = way == "finish"
             self.exit(0)

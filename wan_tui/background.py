@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.errors import WanError
@@ -31,11 +32,17 @@ def in_background(
         except Exception as error:  # noqa: BLE001  (named and told)
             from engine.runtime.failure import explain  # a part of the engine that most work does not need
 
-            named = explain(error)
-            pump.call_later(failed, named)
+            _hand_over(pump, failed, explain(error))
         else:
-            pump.call_later(then, answer)
+            _hand_over(pump, then, answer)
 
     thread = threading.Thread(target=run, name="background", daemon=True)
     thread.start()
     return thread
+
+
+def _hand_over(pump: MessagePump, receiver: Callable[[T], object], what: T) -> None:
+    from textual._context import NoActiveAppError
+
+    with suppress(NoActiveAppError):  # the app has ended meanwhile
+        pump.call_later(receiver, what)

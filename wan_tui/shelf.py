@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from engine.library.locate import FileState
-from engine.library.remove import Removal
+from typing import TYPE_CHECKING
+
 from engine.units import size
 from wan_tui.text import plain
+
+if TYPE_CHECKING:
+    from engine.library.locate import FileState
+    from engine.library.remove import Removal
 
 _SHOWN = 5  # files of the user that stay in a folder
 

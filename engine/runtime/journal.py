@@ -25,7 +25,7 @@ from typing import Any
 
 from engine import paths
 from engine.errors import JobError
-from engine.runtime.database import Database
+from engine.runtime.database import Database, explained
 from engine.runtime.owner import Owner
 
 
@@ -113,7 +113,11 @@ class Journal:
 
         Raises RunError `journal-newer` when a later version of the program wrote it.
         """
-        self._database = Database(path or paths.state_dir() / "journal.sqlite3", _MIGRATIONS)
+        if path is None:
+            path = paths.state_place() / "journal.sqlite3"
+            with explained(path):
+                paths.state_dir()
+        self._database = Database(path, _MIGRATIONS)
         self.path = self._database.path
         self.notice = self._database.notice
 

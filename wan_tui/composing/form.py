@@ -21,6 +21,11 @@ KEYS = tuple(key for key in RULES if key not in (*KEPT, "width", "height"))
 LONG_TEXTS = ("prompt", "negative_prompt")
 
 
+def is_folder(model: str) -> bool:
+    """Whether a model's name is meant as a path."""
+    return "/" in model or model.startswith((".", "~"))
+
+
 @dataclass(frozen=True)
 class Form:
     """`texts` by field; `kept` holds the values, as TOML has them, of keys in `KEPT`.

@@ -12,7 +12,7 @@ class Composer(Choosing):
     PLACE = "composer"
     LABEL = "Composer"
     ABOUT: ClassVar[str] = "Ask for a video. Nothing typed is lost: the form is here again at the next start."
-    AUTO_FOCUS = "#prompt"
+    AUTO_FOCUS = ""  # else a question that closes would take one back into a text that was left
     BINDINGS = bindings("composer")
     DEFAULT_CSS = """
     Composer.-tall #prompt-row { height: 7; margin: 1 0; }

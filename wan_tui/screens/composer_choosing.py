@@ -8,16 +8,17 @@ from pathlib import Path
 
 from textual import on
 
+from engine.catalog import Catalog
 from wan_tui.composing.fields import Field
-from wan_tui.composing.form import SEED_MODES
+from wan_tui.composing.form import SEED_MODES, is_folder
 from wan_tui.composing.read import path_text
 from wan_tui.screens.composer_doing import Doing
 from wan_tui.screens.composer_form import FormView
-from wan_tui.screens.composer_models import FOLDER, device_options, is_folder, model_options
 from wan_tui.widgets.choose import Choose, Option
 from wan_tui.widgets.file_picker import FilePicker
 
 _CLIP = "clip.mp4"
+_FOLDER = " folder"  # no model has that name
 _MODES = {
     "random": "A seed is drawn for each start.",
     "fixed": "The seed that stands there, each time; one is drawn where none stands.",
@@ -36,7 +37,7 @@ class Choosing(Doing):
         if one.key == "model":
             self._choose_model()
         elif one.key == "device":
-            self.in_background(device_options, lambda options: self._offer(one, options))
+            self.in_background(_devices, lambda options: self._offer(one, options))
         elif one.kind == "seed":
             options = [Option(mode, mode, _MODES[mode]) for mode in SEED_MODES]
             self.app.push_screen(Choose("Seeds", options, current=self.form.seed_mode), self._take_mode)
@@ -70,13 +71,13 @@ class Choosing(Doing):
             told = self._broken.message if self._broken else "The manifest is still being read."
             self.app.tell(told, "warning")
             return
-        self.in_background(lambda: model_options(catalog), self._offer_models)
+        self.in_background(lambda: _models(catalog), self._offer_models)
 
     def _offer_models(self, options: list[Option]) -> None:
         self.app.push_screen(Choose("Model", options, current=self.form.model), self._take_model)
 
     def _take_model(self, id: str | None) -> None:
-        if id == FOLDER:
+        if id == _FOLDER:
             start = self._start(self.form.model if is_folder(self.form.model) else "")
             self.app.push_screen(FilePicker("The folder of a model", start, "folder"), self._take_folder)
         elif id:
@@ -117,6 +118,18 @@ class Choosing(Doing):
         if text and "\0" not in text:
             return (self.here / os.path.expanduser(text)).parent
         return self._inputs_folder or self.here
+
+
+def _models(catalog: Catalog) -> list[Option]:
+    from wan_tui.screens.composer_models import model_options
+
+    return model_options(catalog, _FOLDER)
+
+
+def _devices() -> list[Option]:
+    from wan_tui.screens.composer_models import device_options
+
+    return device_options()
 
 
 def _default(one: Field, text: str) -> str:

@@ -33,8 +33,7 @@ MODEL = Field(
 _TITLES = {"inputs": "Inputs", "video": "Video", "sampling": "Sampling", "seed": "Seed", "memory": "Memory"}
 _TITLES |= {"output": "Output"}
 _LABEL = 18  # cells
-# Every field any model has, in their order: each has its input from the beginning, and shows while it is asked for.
-_LINES = tuple(one for one in fields(None, Form(dict.fromkeys(KEYS, "1"))) if one.key not in LONG_TEXTS)
+_ORDER = tuple(one.key for one in fields(None, Form(dict.fromkeys(KEYS, "1"))))  # of every field any model has
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,11 @@ class FormView(Vertical):
         self.inputs: dict[str, Entry | LongText] = {
             "model": Entry(placeholder="auto", id="model"),
             **{key: LongText(id=key) for key in LONG_TEXTS},
-            **{one.key: Entry(id=one.key.replace(".", "-")) for one in _LINES},
-        }
+        }  # those of the lines are made when they are first shown, after the first paint; then they stay
         self._keys = {widget: key for key, widget in self.inputs.items()}
         self._shown = Shown(Form(), (), {}, {})
         self._texts: dict[str, Content] = {}
+        self._painted = False
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="row"):
@@ -108,8 +107,7 @@ class FormView(Vertical):
                 yield self.inputs["negative_prompt"]
             with Horizontal(id="lines"):
                 yield Static(id="labels")
-                with Vertical(id="entries"):
-                    yield from (self.inputs[one.key] for one in _LINES)
+                yield Vertical(id="entries")
                 yield Static(id="marks")
         yield Static(id="hint")
 
@@ -118,10 +116,14 @@ class FormView(Vertical):
     def show(self, shown: Shown) -> None:
         """Show a form; a field whose text is as it was is not touched, nor its cursor."""
         self._shown = shown
+        if self._painted:
+            self._make_lines()
         visible = {one.key: one for one in (MODEL, *shown.fields)}
         section = ""
-        for key, widget in self.inputs.items():
-            one = visible.get(key)
+        for key in ("model", *_ORDER):
+            widget, one = self.inputs.get(key), visible.get(key)
+            if widget is None:
+                continue
             if isinstance(widget, Entry) and key != "model":
                 widget.display = one is not None
                 if one:
@@ -130,6 +132,25 @@ class FormView(Vertical):
             if one:
                 _fill(widget, one, shown.form.texts.get(key))
         self._tell()
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(self._paint_lines)
+
+    def _paint_lines(self) -> None:
+        self._painted = True
+        self.show(self._shown)
+
+    def _make_lines(self) -> None:
+        """Inputs for fields that were never shown before, each in its place."""
+        box = self.query_one("#entries")
+        for one in self._shown.fields:
+            if one.key in self.inputs:
+                continue
+            later = _ORDER[_ORDER.index(one.key) + 1 :]
+            below = next((self.inputs[key] for key in later if key in self.inputs), None)
+            self.inputs[one.key] = made = Entry(id=one.key.replace(".", "-"))
+            self._keys[made] = one.key
+            box.mount(made, before=below)
 
     def on_resize(self) -> None:
         self._tell()
@@ -201,7 +222,7 @@ class FormView(Vertical):
 
     def go_to(self, key: str) -> None:
         """Type there."""
-        if self.inputs[key].display:
+        if key in self.inputs and self.inputs[key].display:
             self.inputs[key].focus()
 
     @on(DescendantFocus)

@@ -1,4 +1,4 @@
-"""What there is to choose from in the composer: models, devices. Read in a thread."""
+"""What there is to choose from in the composer: models, devices. Read in a thread, and imported there."""
 
 from __future__ import annotations
 
@@ -13,15 +13,9 @@ from engine.compat.machine import this_machine
 from engine.errors import WanError
 from engine.library.locate import locate
 from engine.units import size
+from wan_tui.composing.form import is_folder
 from wan_tui.composing.support import support
 from wan_tui.widgets.choose import Option
-
-FOLDER = " folder"  # no model has that name
-
-
-def is_folder(name: str) -> bool:
-    """Whether a model's name is meant as a path."""
-    return "/" in name or name.startswith((".", "~"))
 
 
 def spec_of(name: str, here: Path, catalog: Catalog) -> ModelSpec | None:
@@ -35,7 +29,7 @@ def spec_of(name: str, here: Path, catalog: Catalog) -> ModelSpec | None:
         return None
 
 
-def model_options(catalog: Catalog) -> list[Option]:
+def model_options(catalog: Catalog, folder_key: str) -> list[Option]:
     """Those on disk first, then those to download, then those this version does not run yet."""
     ranked = []
     for at, spec in enumerate(catalog.models):
@@ -46,7 +40,7 @@ def model_options(catalog: Catalog) -> list[Option]:
     return [
         Option("auto", "auto", "Model and task follow from the inputs and from what is on disk."),
         *(option for _, option in sorted(ranked, key=lambda pair: pair[0])),
-        Option(FOLDER, "a folder on this box…", "Any folder in the layout of diffusers."),
+        Option(folder_key, "a folder on this box…", "Any folder in the layout of diffusers."),
     ]
 
 

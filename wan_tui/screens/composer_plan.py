@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 
 from engine.errors import WanError
 from engine.units import counted, size
-from wan_tui.composing.examine import Prospect
 from wan_tui.composing.form import Form
 from wan_tui.drawing import UNKNOWN, bar, clock
 from wan_tui.text import one_line
 from wan_tui.widgets.ask import plain_lines
+from wan_tui.widgets.listing import fitted
+
+if TYPE_CHECKING:
+    from wan_tui.composing.examine import Prospect
 
 _NAME = 9  # cells
 _LONG_PROMPT = 1500  # characters: 512 tokens are some 2,000 letters of English, and fewer signs of Chinese
@@ -175,6 +179,4 @@ def _device(prospect: Prospect | None) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    from wan_tui.widgets.listing import fitted
-
     return fitted(text, width).rstrip()

@@ -17,18 +17,17 @@ from textual.widgets import Static
 from engine.catalog import Catalog, ModelSpec, load_catalog
 from engine.errors import JobError, WanError
 from wan_tui.composing.draft import Draft, Keeper, load_draft
-from wan_tui.composing.examine import Prospect, examine
 from wan_tui.composing.fields import Field, fields, fitted
-from wan_tui.composing.form import Form
+from wan_tui.composing.form import Form, is_folder
 from wan_tui.composing.read import read
 from wan_tui.composing.support import support
 from wan_tui.screens.composer_form import FormView, Shown
-from wan_tui.screens.composer_models import is_folder, spec_of
 from wan_tui.screens.composer_plan import Known, plan_lines, plan_text
 from wan_tui.screens.place import Place
 
 if TYPE_CHECKING:
     from engine.job import Job
+    from wan_tui.composing.examine import Prospect
 
 _REST_S = 0.3  # of the hands, before the job is examined
 _DRAFT_S = 2.0  # and before it is written down
@@ -72,6 +71,15 @@ class FormPlace(Place):
             with VerticalScroll(id="plan"):
                 yield Static(id="plan-text")
 
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._view.go_to("prompt")
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that is known of the form is shown."""
+        return self._ready and not self.examining
+
     # The form changes
 
     @on(FormView.Changed)
@@ -106,7 +114,10 @@ class FormPlace(Place):
         name = self.form.model
         if is_folder(name):
             return self._specs.get(name)
-        return spec_of(name, self.here, self.catalog) if self.catalog else None
+        try:
+            return self.catalog.find(name)[0] if self.catalog and name != "auto" else None
+        except JobError:  # the plan tells
+            return None
 
     @property
     def asked(self) -> Form:
@@ -238,6 +249,9 @@ class FormPlace(Place):
             return
 
         def work() -> tuple[ModelSpec | None, Prospect]:
+            from wan_tui.composing.examine import examine
+            from wan_tui.screens.composer_models import spec_of
+
             return spec_of(name, here, catalog), examine(job, here, catalog, output)
 
         def then(answer: tuple[ModelSpec | None, Prospect]) -> None:
@@ -249,6 +263,8 @@ class FormPlace(Place):
                 self.show_form()
 
         def failed(error: WanError) -> None:
+            from wan_tui.composing.examine import Prospect
+
             if asked == self._asked:
                 self.examining, self.prospect = False, Prospect(error)
                 self.show_form()

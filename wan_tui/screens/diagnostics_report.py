@@ -21,7 +21,7 @@ def verdict_line(report: Report, title: str) -> Line:
     from wan_tui.telling import answer_of
 
     sign, tone = _SIGNS[report.verdict]
-    return Line(f"{sign} {title}: {answer_of(report)}", tone=f"bold {tone}", head=True)
+    return Line(f"{sign} {answer_of(report)}: {title}", tone=f"bold {tone}", head=True)
 
 
 def found_lines(report: Report, numbers: Mapping[str, int]) -> Iterator[Line]:
@@ -80,7 +80,7 @@ def known_lines(report: Report) -> Iterator[Line]:
 
 def error_lines(error: WanError, title: str, numbers: Mapping[str, int]) -> Iterator[Line]:
     """Why there is no report."""
-    yield Line(f"✗ {title}: no report", tone="bold $error", head=True)
+    yield Line(f"✗ no report: {title}", tone="bold $error", head=True)
     yield GAP
     yield from failure_lines(error, numbers)
 

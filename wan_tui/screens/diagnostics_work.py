@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -76,8 +77,9 @@ class Work:
             app.tell("This test runs already; x stops it.", "warning")
 
     def _soon(self, key: str, inbox: Inbox) -> None:
-        """Look at what it said a little later: more may have come by then."""
-        self._place.set_timer(_EVERY_S, partial(self._news, key, inbox))
+        """Look at what it said a little later: more may have come by then. A timer that is late would never fire."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(_EVERY_S, self._place.call_later, partial(self._news, key, inbox))
 
     def _news(self, key: str, inbox: Inbox) -> None:
         if (now := self._smokes.get(key)) and now.state == "running":

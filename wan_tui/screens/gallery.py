@@ -90,7 +90,7 @@ class Gallery(GalleryView):
 
     def action_reload(self) -> None:
         if clip := self._chosen():
-            self.in_background(self._job_of(clip), lambda text: self.app.compose_job(text, clip.path.name))
+            self.in_background(self._job_of(clip), lambda text: self.app.compose_job(text, str(clip.path)))
 
     def action_copy_settings(self) -> None:
         if clip := self._chosen():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,9 +153,3 @@ def picture_size(width: object, height: object) -> str:
 
 def shown(value: object) -> str:
     return UNKNOWN if value is None else str(value)
-
-
-def names(paths: Iterable[Path]) -> str:
-    """`a, b and c`."""
-    told = [str(path) for path in paths]
-    return " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)

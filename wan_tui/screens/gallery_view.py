@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from textual.content import Content
 
 from engine.events import Event, JobFinished
 from engine.units import counted, size
-from wan_tui.screens.gallery_book import COLUMNS, MARK, Found, folders, look, names
+from wan_tui.screens.gallery_book import COLUMNS, MARK, Found, folders, look
 from wan_tui.screens.gallery_detail import Told, described, read_told
 from wan_tui.screens.place import Place
 from wan_tui.screens.queue_sheet import Block
@@ -23,8 +24,6 @@ from wan_tui.widgets.listing import Listing
 from wan_tui.widgets.picture import Picture
 
 if TYPE_CHECKING:
-    from textual.timer import Timer
-
     from engine.runtime.clips import Clip
 
 _REST_S = 0.15  # a cursor that stands still for so long is looking at something
@@ -63,7 +62,7 @@ class GalleryView(Place):
         self._told: Told | None = None  # what stands beside the list
         self._reading = False
         self._looking = self._look_again = self._outdated = False
-        self._resting: Timer | None = None
+        self._resting: asyncio.TimerHandle | None = None
 
     def body(self) -> ComposeResult:
         with Container(id="gallery"):
@@ -168,8 +167,8 @@ class GalleryView(Place):
     def _tell_notice(self, found: Found) -> None:
         told = Content("")
         if problem := found.problem:
-            where = f" Shown are the videos in {names(self.folders)}."
-            told = Content(plain_lines(" ".join(filter(None, (problem.message, problem.cause))) + where))
+            why = " ".join(filter(None, (problem.message, problem.cause)))
+            told = Content(plain_lines(f"Only videos in the folders for output are listed. {why}"))
         notice = self.query_one("#gallery-notice", Block)
         notice.set_class(bool(found.problem), "-told")
         notice.show(told)
@@ -179,15 +178,16 @@ class GalleryView(Place):
     @on(Listing.Moved, "#gallery-clips-list")
     def rest_soon(self) -> None:
         """Look at the clip as soon as the cursor rests: what is passed over is neither read nor painted."""
+        self._rest_no_more()  # not `set_timer`: one that is late the first time it looks never fires
+        self._resting = asyncio.get_running_loop().call_later(_REST_S, self.call_later, self.rested)
+
+    def _rest_no_more(self) -> None:
         if self._resting:
-            self._resting.stop()
-        self._resting = self.set_timer(_REST_S, self.rested)
+            self._resting.cancel()
 
     def rested(self) -> None:
         """Show the clip under the cursor, at once."""
-        if self._resting:
-            self._resting.stop()
-            self._resting = None
+        self._rest_no_more()
         self.refresh_bindings()
         clip = self.clip
         if self._told and clip == self._told.clip:

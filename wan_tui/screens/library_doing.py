@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
+
+from textual._context import NoActiveAppError
 
 from engine.control import Control
 from engine.errors import WanError
@@ -18,6 +21,9 @@ from wan_tui.widgets.listing import Listing
 from wan_tui.widgets.trouble import Trouble, Way
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.events import Event
     from engine.library.remove import Removal
     from wan_tui.screens.library_read import Entry, Shelf
 
@@ -42,6 +48,10 @@ class Doing(Place):
 
     def touch(self, ids: set[str]) -> None:
         raise NotImplementedError
+
+    def told(self, events: Sequence[Event] = ()) -> None:
+        if self.children:  # else the app ends
+            super().told(events)
 
     @property
     def entry(self) -> Entry | None:
@@ -86,7 +96,8 @@ class Doing(Place):
                 said.append(sentence)
 
         def over(state: str) -> None:  # in that thread
-            self.call_later(self._over, entry, state, said)
+            with suppress(NoActiveAppError):  # the app has ended meanwhile
+                self.call_later(self._over, entry, state, said)
 
         if session.transfer(item.id, does, over):
             self.app.live.begin(item.id, work.kind)
@@ -96,6 +107,8 @@ class Doing(Place):
             self.app.tell(f"{item.id} is being worked on: {self.key('stop')} stops that.", "warning")
 
     def _over(self, entry: Entry, state: str, said: list[Said]) -> None:
+        if not self.children:  # the app ends
+            return
         self._settle(entry, state)
         for sentence, severity in said:
             self.app.tell(sentence, severity or "information")
@@ -104,6 +117,8 @@ class Doing(Place):
 
     def _settle(self, entry: Entry, state: str) -> None:
         """Nothing runs any more, whatever was told late."""
+        if not self.children:  # the app ends
+            return
         for id in (entry.id, entry.item.base.id):
             if id not in self.app.session.transfers:
                 self.app.live.settle(id, state)

@@ -152,8 +152,8 @@ def progress(transfer: TransferNow, width: int, files: int) -> list[str]:
     figures += [f"{size(round(latest.all_rate))}/s"] if latest.all_rate else []
     figures += [f"{clock(latest.eta_s)} left"] if latest.eta_s is not None else []
     told = "  ".join(figures)
-    cells = max(6, min(40, width - len(told) - 2))
-    lines = [f"{bar(latest.all_done / max(1, latest.all_total), cells)}  {told}"]
+    share, cells = latest.all_done / max(1, latest.all_total), min(40, width - len(told) - 2)
+    lines = [f"{bar(share, cells)}  {told}"] if cells >= 8 else [bar(share, width), told]
     under_way = list(transfer.files.values())
     for one in under_way[:files]:
         amount = f"{percent(one.done, one.total):>5}  {of(one.done, one.total):>16}"

@@ -43,6 +43,7 @@ class AskFolder(ModalScreen[str | None]):
     def __init__(self, id: str) -> None:
         super().__init__()
         self._of = id
+        self._refused = ""  # what was typed and is no folder
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -70,7 +71,7 @@ class AskFolder(ModalScreen[str | None]):
         return self.query_one(Input).value
 
     def _offer(self, typed: str, found: list[str]) -> None:
-        if typed == self._typed:  # else it is answered already
+        if typed == self._typed != self._refused:
             lines = [one_line(name.rstrip("/").rpartition("/")[2]) + "/" for name in found[:_SHOWN]]
             lines += [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
             self._show(Content("\n".join(lines) if lines else "No folder goes on from that."))
@@ -86,6 +87,7 @@ class AskFolder(ModalScreen[str | None]):
             field.cursor_position = len(field.value)
 
     def action_take(self) -> None:
+        self._refused = self._typed
         folder = os.path.abspath(os.path.expanduser(self._typed.strip() or "."))
         in_background(self, lambda: os.path.isdir(folder), lambda there: self._taken(folder, there), self._say)
 

@@ -24,7 +24,7 @@ COLUMNS = (
     Column("PLACE", least=34, share=3, drop=4, keep="end"),
 )
 VIEWS = {"all": "all", "disk": "on disk", "here": "what may run here"}
-_DOING = {"download": ("↓", ""), "verify": ("≈", "verify "), "import": ("←", "import "), "convert": ("≈", "make ")}
+_DOING = {"download": ("↓", ""), "verify": ("▶", "verify "), "import": ("←", "import "), "convert": ("▶", "make ")}
 _STATES = {
     "absent": ("·", "absent", "dim"),
     "partial": ("◐", "part", "warn"),

@@ -80,22 +80,25 @@ def _in_one(card: Seen, width: int) -> Line:
     if width >= 70:
         figures += f" {measure(gpu.power_w, 'W'):>5}"
     tail = _text(_tag(card)) or ", ".join(gpu.throttle or ())
-    cells = width - 7 - 1 - len(room) - 1 - len(figures) - 1
-    name, bar = (16, cells - 17) if cells >= 27 else (0, cells)
-    bar, tail_cells = (min(bar, 12), max(0, bar - 13)) if tail else (min(bar, 24), 0)
     tone = "dim" if card.lost else ""
+    cells = width - 8 - len(room) - len(figures) - 3
+    name = 12 if cells >= 40 else 0
+    bar = (cells - name) // 2
+    note = cells - name - bar if width < 100 else 18
+    drawn = curve(card.history.utilization, cells - name - bar - note - 1, 100, phase=card.phase)[0]
     return (
         (fitted(label(gpu), 8), tone),
-        (fitted(_name(gpu), name) + " " if name else "", tone),
+        (fitted(_name(gpu), name), tone),
         *(shares(bar, gpu.total_bytes, gpu.used_bytes, gpu.our_bytes)),
-        (f" {room} {figures}", tone),
-        (" " + fitted(tail, tail_cells) if tail_cells else "", "bad" if card.lost else "warn"),
+        (f" {room} {figures} ", tone),
+        (fitted(tail, note), "bad" if card.lost else "accent" if card.works else "warn"),
+        (f" {drawn}", "good"),
     )
 
 
 def _first_of_two(card: Seen, width: int) -> Line:
     """Who it is, and what it does now."""
-    gpu, tag = card.gpu, _tag(card)
+    gpu, tag = card.gpu, "" if card.works and not card.lost else _tag(card)
     told = 2 + len(_text(tag)) if tag else 0
     name = 12 if width < 100 else 24
     figures = _figures(gpu, max(0, width - 9 - name - 14 - told))
@@ -105,7 +108,7 @@ def _first_of_two(card: Seen, width: int) -> Line:
     tone = "dim" if card.lost else ""
     return (
         (f"{label(gpu):<8} ", tone or "accent"),
-        (fitted(_name(gpu), max(0, left - cells - 2)), tone),
+        (fitted(("▶ " if card.works else "") + _name(gpu), max(0, left - cells - 2)), "accent" if card.works else tone),
         "  " if tag else "",
         tag,
         "  ",
@@ -186,16 +189,10 @@ def _curves(card: Seen, width: int, rows: int) -> list[Line]:
     busy = curve(card.history.utilization, each, 100, rows=rows, phase=card.phase)
     used = curve(card.history.used_bytes, each, card.gpu.total_bytes, rows=rows, phase=card.phase)
     what = "RAM" if card.gpu.shared_memory else "VRAM"
+    heads = [("busy", what), *[("", "")] * (rows - 1)]
     return [
-        (
-            _IN,
-            (f"{'busy' if row == 0 else '':<5}", "dim"),
-            (one, "good"),
-            "   ",
-            (f"{what if row == 0 else '':<5}", "dim"),
-            (other, "others"),
-        )  # fmt: skip
-        for row, (one, other) in enumerate(zip(busy, used, strict=True))
+        (_IN, (f"{first:<5}", "dim"), (one, "good"), "   ", (f"{second:<5}", "dim"), (other, "others"))
+        for (first, second), one, other in zip(heads, busy, used, strict=True)
     ]
 
 

@@ -59,7 +59,8 @@ class Cards(Scrolled):
 
     def show_cards(self, cards: Sequence[Sequence[Line]]) -> None:
         """Each card's lines, one after another."""
-        starts, lines = [], []
+        starts: list[int] = []
+        lines: list[Line] = []
         for card in cards:
             starts.append(len(lines))
             lines += card

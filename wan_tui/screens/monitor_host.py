@@ -52,15 +52,10 @@ def _curves(sample: Sample, history: HostHistory, width: int, rows: int) -> list
     each = (width - 6) // 2 - 6
     busy = curve(history.cpu_percent, each, 100, rows=rows, phase=int(sample.time))
     used = curve(history.ram_used_bytes, each, sample.host.ram_total_bytes, rows=rows, phase=int(sample.time))
+    heads = [("CPU", "RAM"), *[("", "")] * (rows - 1)]
     return [
-        (
-            ("   " + f"{'CPU' if row == 0 else '':<5}", "dim"),
-            (one, "good"),
-            "   ",
-            (f"{'RAM' if row == 0 else '':<5}", "dim"),
-            (other, "others"),
-        )  # fmt: skip
-        for row, (one, other) in enumerate(zip(busy, used, strict=True))
+        ((f"   {first:<5}", "dim"), (one, "good"), "   ", (f"{second:<5}", "dim"), (other, "others"))
+        for (first, second), one, other in zip(heads, busy, used, strict=True)
     ]
 
 

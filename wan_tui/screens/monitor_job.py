@@ -23,7 +23,7 @@ _IN = "   "
 
 @dataclass(frozen=True)
 class Around:
-    """What is known beside the job: its prompt, None where that is not known; how many wait; keys by actions; the time."""
+    """What is known beside the job: its prompt, None where that is not known; how many wait; keys by actions."""
 
     prompt: str | None
     waiting: int
@@ -55,7 +55,7 @@ def job_lines(job: JobNow | None, around: Around, width: int) -> list[Line]:
         ((f"{_IN}{_prompt(around, width - 6)}", "dim"),),
         _stages(job, around.now, width),
     ]
-    lines += _result(job, width) if job.end else _doing(job, around.now, width)
+    lines += _result(job, width) if job.end else _doing(job, width)
     lines.append(_memory(job, width))
     lines += _warnings(job, width)
     return lines
@@ -108,7 +108,7 @@ def _seconds(seconds: float) -> str:
 # What it does
 
 
-def _doing(job: JobNow, now: float, width: int) -> list[Line]:
+def _doing(job: JobNow, width: int) -> list[Line]:
     """Two lines: how far the stage is, and how long all of it will take yet."""
     progress = job.progress
     if job.component:

@@ -73,6 +73,8 @@ class Place(Screen[None]):
 
     def told(self, events: Sequence[Event] = ()) -> None:
         """The app has taken in some events while this place is shown."""
+        if not self.is_attached or not self.is_mounted:  # on its way in or out
+            return
         self.query_one(Headline).tell(self.app.live, len(self.app.session.waiting))
         if events:
             self.news(events)

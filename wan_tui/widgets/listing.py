@@ -171,7 +171,7 @@ class Listing(ScrollView, can_focus=True):
         old_place = self.cursor
         words = self._words
         self._rows = tuple(r for r in self._all if all(word in r.haystack for word in words)) if words else self._all
-        self.virtual_size = Size(self.size.width, len(self._rows))
+        self.virtual_size = Size(self.size.width, len(self._rows) + self._head)
         if not (before and self.go_to(before.key)):
             self.set_reactive(Listing.cursor, self._nearest(min(old_place, max(0, len(self._rows) - 1)), 1))
             self._into_view()
@@ -249,7 +249,7 @@ class Listing(ScrollView, can_focus=True):
     # Drawing
 
     def on_resize(self) -> None:
-        self.virtual_size = Size(self.size.width, len(self._rows))
+        self.virtual_size = Size(self.size.width, len(self._rows) + self._head)
         self._into_view()
 
     def render_line(self, y: int) -> Strip:
