@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 import platformdirs
@@ -76,7 +75,7 @@ def write_atomic(path: Path, data: bytes, *, shared: bool = False) -> None:
 
     It is for this user alone, or `shared` with whom the umask lets read.
     """
-    name = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    name = path.with_name(f".{path.name[:100]}.{os.urandom(4).hex()}.part")
     handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if shared else 0o600)
     try:
         with os.fdopen(handle, "wb") as file:

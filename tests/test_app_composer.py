@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import tomllib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,13 @@ class Desk:
             self.app.post_message(Key(_character_to_key(char), char))
         await self.pilot.pause()
 
+    async def tab(self) -> str | None:
+        """To the next field; its key."""
+        before = self.app.screen.focused
+        self.app.post_message(Key("tab", None))
+        await until(self.pilot, lambda: self.app.screen.focused is not before)
+        return self.place._view.focused_key
+
     async def paste(self, text: str) -> None:
         assert self.app.screen.focused
         self.app.screen.focused.post_message(Paste(text))
@@ -115,7 +123,7 @@ def compose(steps: Callable[[Desk], Awaitable[None]], size: tuple[int, int] = (1
             await until(pilot, lambda: isinstance(app.screen, Composer) and app.screen.settled)
             place = app.screen
             assert isinstance(place, Composer)
-            await until(pilot, lambda: "seed" in place._view.inputs)
+            await until(pilot, lambda: "seed" in place._view.inputs and (place._options or not place.catalog))
             await steps(Desk(app, pilot, place))
         session.stop("the test is over")
 
@@ -168,15 +176,16 @@ def test_every_family_has_its_form(size: tuple[int, int], folder: Path) -> None:
             await desk.settle()
             wanted = [one.key for one in fields(spec, desk.place.form)]
             assert [key for key in wanted if not desk.place._view.inputs[key].display] == []
+            await desk.lists(spec.id)
+            if spec.family != "animate":
+                continue
             reached = []
             await desk.go_to("model")
             for _ in wanted:
-                await desk.press("tab")
-                reached.append(desk.place._view.focused_key)
+                reached.append(await desk.tab())
                 label = next(one.label for one in desk.place.fields if one.key == reached[-1])
-                assert f"▸{label}" in desk.screen  # scrolled into sight
+                await desk.lists(f"▸{label}")  # scrolled into sight
             assert reached == wanted
-            assert "models" in desk.screen or spec.id[:12] in desk.screen
 
     compose(steps, size)
 
@@ -185,13 +194,13 @@ def test_every_family_has_its_form(size: tuple[int, int], folder: Path) -> None:
 def test_hostile_text_is_shown_as_it_is(text: str, folder: Path) -> None:
     async def steps(desk: Desk) -> None:
         await desk.paste(text)
-        assert desk.place.form.texts["prompt"] == text
+        await desk.until(lambda: desk.place.form.texts.get("prompt") == text)
         wanted = signs(veiled(text))
         assert wanted.split()[0] in desk.screen and not set("\x1b\x07\x9b\x7f\u202e") & set(desk.screen)
         for key in ("negative_prompt", "inputs.image", "frames", "device", "output.path"):
             await desk.go_to(key)
             await desk.paste(text)
-            assert desk.place.form.texts[key] == text
+            await desk.until(lambda key=key: desk.place.form.texts.get(key) == text)  # type: ignore[misc]
         desk.place.take_model(text)
         await desk.settle()
         assert wanted.split()[0] in desk.screen and not set("\x1b\x07\x9b\x7f\u202e") & set(desk.screen)
@@ -214,7 +223,7 @@ def test_what_is_veiled_comes_back() -> None:
 
 
 def test_a_long_text_is_taken_whole(folder: Path) -> None:
-    text = "\n".join(f"line {number} 猫" * 8 for number in range(90))
+    text = "\n".join(f"line {number} 猫" * 12 for number in range(90))
     assert len(text.encode()) > 10_000
 
     async def steps(desk: Desk) -> None:
@@ -303,7 +312,7 @@ def test_files_are_walked_to(folder: Path, tmp_path: Path) -> None:
         desk.place.change(desk.place.form.put("inputs.image", "gone/x.png"))
         await desk.press("enter")
         await desk.shows(FilePicker)
-        await desk.lists("cannot be read: No such file")
+        await desk.lists("No such file")
         await desk.press("h")
         await desk.lists("a.png")
         await desk.press("escape")
@@ -332,7 +341,7 @@ def test_a_folder_of_a_model_is_walked_to(folder: Path, tiny_model: Callable[[st
         await desk.until(lambda: desk.place.settled and desk.place.spec)
         assert desk.place.spec and desk.place.spec.family == "i2v"
         assert desk.place.prospect and desk.place.prospect.problem  # it wants an image
-        assert "Last image" in desk.screen and "image" in desk.screen.casefold()
+        await desk.lists("▸Model", "Image", "✗")
 
     compose(steps)
 
@@ -375,9 +384,10 @@ def test_a_clip_is_made_and_the_form_stays(folder: Path, tiny_model: Callable[[s
 def test_what_is_missing_can_be_had(folder: Path) -> None:
     async def steps(desk: Desk) -> None:
         desk.app.compose_with("t2v-1.3B@2.1.0")
+        await desk.until(lambda: desk.place.form.model != "auto")
         await desk.type("a cat")
-        await desk.until(lambda: desk.place.settled and desk.place.prospect and desk.place.prospect.problem)
-        assert "download" in desk.screen.casefold() and "✗" in desk.screen
+        await desk.settle()
+        await desk.lists("✗", "ownload")
         before = desk.place.form
         await desk.press("ctrl+r")
         await desk.shows(Trouble)
@@ -386,7 +396,8 @@ def test_what_is_missing_can_be_had(folder: Path) -> None:
         assert desk.app.screen is desk.place and desk.place.form == before
         desk.place.take_model("s2v-14B@2.2.0")
         await desk.settle()
-        assert "does not run this model yet" in " ".join(desk.screen.split())
+        assert "does not run this model yet" in (desk.place.known.remark or "")
+        await desk.lists("! This version does not run")
 
     compose(steps)
 
@@ -406,7 +417,7 @@ def test_a_sweep_is_queued(folder: Path, tiny_model: Callable[[str], Path]) -> N
         await desk.type("prompt what is to be")
         await desk.press("enter")
         await desk.paste("\n".join(f"a [cat] {number}" for number in range(6)))
-        assert "12 combinations: 2 steps x 6 prompt" in desk.screen
+        await desk.lists("12 combinations: 2 steps x 6 prompt")
         await desk.press("ctrl+r")
         await desk.shows(Ask)
         assert "Queue 12 clips?" in desk.screen
@@ -418,8 +429,8 @@ def test_a_sweep_is_queued(folder: Path, tiny_model: Callable[[str], Path]) -> N
         await desk.type("1,2")
         await desk.press("ctrl+r")
         await desk.until(lambda: "Queued: 2 clips" in desk.told)
-        await desk.until(lambda: len(desk.app.live.jobs) == 2)
-        desk.app.session.stop("seen enough")
+        queued = [tomllib.loads(row.job_toml)["guidance"] for row in desk.app.session.journal().rows()]
+        assert sorted(queued) == [1.0, 2.0]
 
     compose(steps)
 
@@ -585,7 +596,7 @@ def test_every_action_does_something_or_says_why_not(typing: bool, folder: Path)
             await desk.until(
                 lambda before=before: (  # type: ignore[misc]
                     before != (desk.place.form, desk.told, desk.app.screen, desk.place.focused)
-                    or (action.id in ("composer.new", "composer.write") and typing)  # noqa: B023  (there already)
+                    or (action.id == "composer.write" and typing)  # noqa: B023  (there already)
                 )
             )
         assert all(action.help.endswith(".") for action in ACTIONS)
@@ -602,7 +613,8 @@ def test_the_plan_is_shown_in_full(folder: Path) -> None:
         await desk.settle()
         await desk.press("escape", "v")
         sheet = await desk.shows(PlanSheet)
-        assert "demo@1" in str(sheet.query_one(Static).content) and "Ready" in desk.screen
+        text = str(sheet.query_one("VerticalScroll Static", Static).content)
+        assert "demo@1" in text and "Ready" in text and "demo@1" in desk.screen
         await desk.press("escape")
         assert desk.app.screen is desk.place
 

@@ -23,6 +23,7 @@ from tests.app import shown, until
 from tests.nvml import GIB, ROOT, Box, a_4090, build
 from tests.runs import job_file
 from wan_tui.app import WanApp
+from wan_tui.ascii import in_ascii
 from wan_tui.screens.monitor import Monitor
 from wan_tui.screens.monitor_figures import curve, shares
 from wan_tui.screens.monitor_lines import Lines, changed
@@ -57,7 +58,11 @@ async def walk(size, steps):
         return shown(app)
 
 for line in sys.stdin:
-    print(json.dumps(asyncio.run(walk(*json.loads(line)))), flush=True)
+    try:
+        answer = {"shown": asyncio.run(walk(*json.loads(line)))}
+    except AssertionError as error:
+        answer = {"waited in vain": str(error)}
+    print(json.dumps(answer), flush=True)
 """
 
 
@@ -94,10 +99,9 @@ class Shown:
         assert self._program.stdin and self._program.stdout
         self._program.stdin.write(json.dumps([size, steps]) + "\n")
         self._program.stdin.flush()
-        line = self._program.stdout.readline()
-        assert line, "the program has ended"
-        text: str = json.loads(line)
-        return text
+        answer: dict[str, str] = json.loads(self._program.stdout.readline())
+        assert "shown" in answer, answer["waited in vain"]
+        return answer["shown"]
 
     def table(self, *cards: dict[str, object], **system: object) -> str:
         """What `Box.has` makes of them."""
@@ -407,11 +411,30 @@ def test_old_figures_are_said_to_be_old() -> None:
         sampler = app.sampling.sampler
         assert sampler and sampler.latest
         sampler.latest = replace(sampler.latest, time=time.monotonic() - 12)
-        place.show()
+        place.refresh_all()
         await pilot.pause()
         assert re.search(r"these figures are 1[2-5] s old", shown(app))
 
     asyncio.run(on_place(check))
+
+
+def test_where_bytes_are_dear_one_sample_in_five_is_shown() -> None:
+    async def check(app: WanApp, place: Monitor, pilot: Any) -> None:
+        sampler = app.sampling.sampler
+        assert sampler
+        shown_first, seen = place._sample, sampler.latest
+        await until(pilot, lambda: sampler.latest is not seen)
+        seen = sampler.latest
+        await until(pilot, lambda: sampler.latest is not seen)
+        place.news([])  # a job's progress brings no new figures either
+        await pilot.pause()
+        assert place._sample is shown_first
+
+    asyncio.run(on_place(check, low_bandwidth=True))
+
+
+def test_a_terminal_without_utf_8_tells_bars_apart() -> None:
+    assert len({in_ascii(sign) for sign in "█▌░"}) == 3
 
 
 def test_only_the_cells_that_are_others_are_sent() -> None:

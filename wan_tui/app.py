@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.filter import LineFilter
 
 from engine.errors import WanError
-from engine.events import Downloaded, Event, Failed, JobFailed, JobFinished
 from wan_tui.actions import ACTIONS, BY_ID, bindings
 from wan_tui.ascii import Ascii
 from wan_tui.background import in_background
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from textual.binding import Binding
     from textual.screen import Screen
 
+    from engine.events import Event
     from engine.runtime.prepare import Checked
     from wan_tui.screens.composer import Composer
     from wan_tui.settings import Settings
@@ -97,7 +97,6 @@ class WanApp(TerminalApp):
         self._inbox = Inbox(lambda: self.call_later(self._news))
         self._last_news = 0.0
         self._every_s = 1.0 if settings.low_bandwidth else 0.1
-        session.bus.subscribe(self._inbox)
         self._dress()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
@@ -123,6 +122,7 @@ class WanApp(TerminalApp):
 
     def _begin(self) -> None:
         """What can wait until the first screen is painted."""
+        self.session.bus.subscribe(self._inbox)
         self.sampling.start()
         in_background(self, self.session.recover, self._tell_interrupted, self.show_error)
         if self._first_start:
@@ -144,30 +144,20 @@ class WanApp(TerminalApp):
             return
         self._last_news = time.monotonic()
         events = self._inbox.take()
+        from wan_tui.folding import fold, told
+
         for event in events:
-            self._tell_end(event)
-            self.live.fold(event)
+            if sentence := told(self.live, event):
+                self.tell(*sentence)
+            fold(self.live, event)
         if events:
             self.tell_place(events)
 
     def tell_place(self, events: Sequence[Event] = ()) -> None:
         """Have the place that is shown look again."""
-        shown = self.screen_stack[0]
-        if isinstance(shown, Place):
-            shown.told(events)
-
-    def _tell_end(self, event: Event) -> None:
-        match event:
-            case JobFinished(output=str(path)):
-                self.tell(f"The video is ready: {path}")
-            case JobFailed():
-                self.tell(f"The job failed: {event.message}", "error")
-            case Downloaded():
-                self.tell(f"{event.id} is here and verified.")
-            case Failed():
-                known = self.live.transfers.get(event.id)
-                if not known or known.state != "failed":
-                    self.tell(f"{event.id}: {event.message}", "error")
+        stack = self.screen_stack
+        if stack and isinstance(stack[0], Place):  # there is none on the way out
+            stack[0].told(events)
 
     # Saying something
 

@@ -28,6 +28,7 @@ _SIGNS = {
     **dict.fromkeys("…⏎", "~"),
     **dict.fromkeys("“”", '"'),
     **dict.fromkeys("‘’", "'"),
+    "◐": "%",
     "°": "'",
 }
 

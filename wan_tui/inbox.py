@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from engine.events import Event, LibraryProgress, Progress
+if TYPE_CHECKING:
+    from engine.events import Event
 
 
 class Inbox:
@@ -23,7 +25,7 @@ class Inbox:
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            key: object = _subject(event) if isinstance(event, Progress | LibraryProgress) else id(event)
+            key = _subject(event)
             self._events.pop(key, None)  # the newest progress goes to the end
             self._events[key] = event
             first, self._asleep = self._asleep, False
@@ -39,5 +41,13 @@ class Inbox:
         return events
 
 
-def _subject(event: Progress | LibraryProgress) -> tuple[str, str, str]:
-    return event.kind, event.job, event.stage if isinstance(event, Progress) else event.file
+def _subject(event: Event) -> object:
+    """What newer progress of the same thing replaces; a change of state is like no other."""
+    from engine.events import LibraryProgress, Progress  # the first screen does without the classes of events
+
+    match event:
+        case Progress():
+            return event.kind, event.job, event.stage
+        case LibraryProgress():
+            return event.kind, event.job, event.file
+    return id(event)

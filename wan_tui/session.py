@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from engine.control import Control
 from engine.errors import Cancelled, WanError
-from engine.events import Bus, Failed
 
 if TYPE_CHECKING:
+    from engine.events import Bus, Failed
     from engine.runtime.journal import JobRow, Journal
     from engine.runtime.prepare import Checked
     from engine.runtime.worker import Worker
@@ -24,11 +25,17 @@ class Session:
     """Implements what `terminal.run` asks of an engine: `busy`, `finish`, `stop`."""
 
     def __init__(self) -> None:
-        self.bus = Bus()
         self._lock = threading.Lock()
         self._worker: Worker | None = None
         self._journal: Journal | None = None
         self._transfers: dict[str, tuple[threading.Thread, Control]] = {}
+
+    @cached_property
+    def bus(self) -> Bus:
+        """First asked for when the first screen is painted, which does without the classes of events."""
+        from engine.events import Bus
+
+        return Bus()
 
     # Jobs: from background threads
 
@@ -79,11 +86,16 @@ class Session:
 
     # Transfers
 
-    def transfer(self, id: str, work: Callable[[Control], object], over: Callable[[str], object]) -> bool:
-        """Do work of the library on the item `id` in a thread of its own; False where some is under way already.
+    def transfer(
+        self, id: str, work: Callable[[Control], object], over: Callable[[str], object], kind: str | None = None
+    ) -> bool:
+        """Do work in a thread of its own, under the name `id`; False where something of that name is under way.
 
-        `over(state)` is called from that thread: done, stopped or failed. A failure has been said on the bus.
+        What `kind` names is told on the bus when it begins and ends, before and after all it says itself. A failure is
+        said there, too. `over(state)` is called from that thread: done, stopped or failed.
         """
+        from wan_tui.folding import TransferBegun, TransferOver
+
         control = Control()
 
         def run() -> None:
@@ -98,6 +110,8 @@ class Session:
                 state = "failed"
                 self.bus.publish(_said(id, explain(error)))
             finally:
+                if kind:
+                    self.bus.publish(TransferOver(job=id, state=state))
                 with self._lock:
                     del self._transfers[id]
             over(state)
@@ -107,6 +121,8 @@ class Session:
                 return False
             thread = threading.Thread(target=run, name=f"transfer {id}")
             self._transfers[id] = (thread, control)
+        if kind:
+            self.bus.publish(TransferBegun(job=id, what=kind))
         thread.start()
         return True
 
@@ -147,6 +163,8 @@ class Session:
 
 
 def _said(id: str, error: WanError) -> Failed:
+    from engine.events import Failed
+
     return Failed(
         job=id,
         id=id,

@@ -28,6 +28,7 @@ _MODES = {
 
 class Choosing(Doing):
     _inputs_folder: Path | None = None  # where a file was picked last
+    _options: Sequence[Option] = ()  # models
 
     @on(FormView.Entered)
     def _choose_for(self, event: FormView.Entered) -> None:
@@ -65,15 +66,21 @@ class Choosing(Doing):
 
     # Models
 
-    def _choose_model(self) -> None:
-        catalog = self.catalog
-        if catalog is None:
-            told = self._broken.message if self._broken else "The manifest is still being read."
-            self.app.tell(told, "warning")
-            return
-        self.in_background(lambda: _models(catalog), self._offer_models)
+    def catalog_read(self, catalog: Catalog) -> None:
+        """Look which models are on disk, before somebody asks: what is typed meanwhile would go astray."""
+        self.in_background(lambda: _models(catalog), self._keep_options)
 
-    def _offer_models(self, options: list[Option]) -> None:
+    def _keep_options(self, options: list[Option]) -> None:
+        self._options = options
+
+    def _choose_model(self) -> None:
+        if self._options:
+            self._offer_models(self._options)
+        else:
+            told = self._broken.message if self._broken else "The models are still being looked for: try again."
+            self.app.tell(told, "warning")
+
+    def _offer_models(self, options: Sequence[Option]) -> None:
         self.app.push_screen(Choose("Model", options, current=self.form.model), self._take_model)
 
     def _take_model(self, id: str | None) -> None:

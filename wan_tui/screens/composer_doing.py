@@ -40,7 +40,10 @@ class Doing(Running):
             self.app.tell("Go to the field that is to be the model's default.", "warning")
             return
         form = self.form.with_seed_mode("random") if key == "seed" else self.form.without((key,))
-        self.change(form)
+        if form == self.form:
+            self.app.tell("The field is the model's default.")
+        else:
+            self.change(form)
 
     def action_seed_mode(self) -> None:
         at = SEED_MODES.index(self.form.seed_mode)
@@ -50,6 +53,8 @@ class Doing(Running):
         self._view.go_to(self.last_key)
 
     def action_new(self) -> None:
+        if self.form == Form():
+            self.app.tell("The form is empty.")
         self.replace(Form())
         self._view.go_to("prompt")
 

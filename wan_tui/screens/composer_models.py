@@ -53,7 +53,7 @@ def _about(spec: ModelSpec) -> str:
 def device_options() -> list[Option]:
     machine = this_machine()
     return [
-        Option("auto", "auto", "The card with most free memory, else the CPU."),
+        Option("auto", "auto", "The card with most free memory; without one, the processor."),
         *(
             Option(
                 card.uuid, f"{card.name}  {card.uuid}", note="" if card.total_bytes is None else size(card.total_bytes)

@@ -151,9 +151,15 @@ def _remarks(known: Known) -> list[Content]:
     return [Content.styled(f"! {plain_lines(text)}\n", "$warning") for text in dict.fromkeys(found)]
 
 
+def _problems(known: Known) -> list[str]:
+    """Without that of a prompt nobody has typed yet: that is no mistake."""
+    return [text for key, text in known.problems.items() if key != "prompt" or key in known.form.texts]
+
+
 def _tone(known: Known) -> str:
-    wrong = known.broken or known.problems or (known.prospect and known.prospect.problem)
-    return "$text-muted" if known.examining and not known.problems else "$error" if wrong else "$success"
+    if known.broken or _problems(known) or (known.prospect and known.prospect.problem and not known.examining):
+        return "$error"
+    return "$text-muted" if known.examining or known.problems else "$success"
 
 
 def _state(known: Known) -> Content:
@@ -161,16 +167,17 @@ def _state(known: Known) -> Content:
     if known.broken:
         parts = [known.broken.message, *known.broken.suggestions]
         return Content.styled("✗ " + plain_lines(" ".join(parts)), "$error")
-    if known.problems:
-        first = next(iter(known.problems.values()))
-        more = f" And {len(known.problems) - 1} more." if len(known.problems) > 1 else ""
-        return Content.styled(f"✗ {plain_lines(first[:300])}{more}", "$error")
+    if problems := _problems(known):
+        more = f" And {len(problems) - 1} more." if len(problems) > 1 else ""
+        return Content.styled(f"✗ {plain_lines(problems[0][:300])}{more}", "$error")
     if known.examining or known.prospect is None:
         return Content.styled("Examining…", "$text-muted")
     if problem := known.prospect.problem:
         hint = f"\n{known.run_key} shows what can be done."
         what = plain_lines(" ".join((problem.message, *problem.suggestions)))
         return Content.assemble((f"✗ {what}", "$error"), (hint, "$text-muted"))
+    if known.problems:
+        return Content.styled("It wants a prompt: say what is to be seen.", "$text-muted")
     return Content.styled(f"✓ Ready: {known.run_key} queues it.", "$success")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,21 +15,20 @@ from textual.widgets import Static
 
 from engine.catalog import Catalog, ModelSpec, load_catalog
 from engine.errors import JobError, WanError
-from wan_tui.composing.draft import Draft, Keeper, load_draft
+from wan_tui.composing.draft import Draft, load_draft
 from wan_tui.composing.fields import Field, fields, fitted
 from wan_tui.composing.form import Form, is_folder
 from wan_tui.composing.read import read
 from wan_tui.composing.support import support
+from wan_tui.screens.composer_draft import DraftPlace
 from wan_tui.screens.composer_form import FormView, Shown
 from wan_tui.screens.composer_plan import Known, plan_lines, plan_text
-from wan_tui.screens.place import Place
 
 if TYPE_CHECKING:
     from engine.job import Job
     from wan_tui.composing.examine import Prospect
 
 _REST_S = 0.3  # of the hands, before the job is examined
-_DRAFT_S = 2.0  # and before it is written down
 _REMEMBERED = 20  # forms that were replaced
 
 
@@ -41,13 +39,11 @@ class _Found:
     draft: Draft | None
 
 
-class FormPlace(Place):
-    """`form` is as it is shown; `asked` is the part of it the model takes."""
+class FormPlace(DraftPlace):
+    """`asked` is the part of the form its model takes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.here = _here()
-        self.form = Form()
         self.fields: tuple[Field, ...] = ()
         self.catalog: Catalog | None = None
         self.prospect: Prospect | None = None
@@ -55,14 +51,9 @@ class FormPlace(Place):
         self.problems: dict[str, str] = {}
         self._broken: WanError | None = None
         self._specs: dict[str, ModelSpec | None] = {}  # of folders
-        self._before: list[Form] = []
-        self._keeper = Keeper(self.here)
-        self._ready = False  # the draft has been looked for
-        self._waiting: list[Callable[[], object]] = []
         self._asked = 0
         self.last_key = "prompt"  # where one typed last
         self._rest: Timer | None = None
-        self._drafting: Timer | None = None
         self._view = FormView()
 
     def body(self) -> ComposeResult:
@@ -90,9 +81,9 @@ class FormPlace(Place):
     def change(self, form: Form) -> None:
         """Show another form, and find out what is to be said of it."""
         self.form = form
-        self.show_form()
         self._rest_then_examine(_REST_S)
-        self._draft_soon()
+        self.show_form()
+        self.draft_soon()
 
     def replace(self, form: Form) -> None:
         """The same for one that was not typed; the one before can be had back."""
@@ -129,7 +120,7 @@ class FormPlace(Place):
         self.fields = tuple(self._with_folder(one) for one in fields(spec, form))
         self.problems = dict(read(fitted(form, spec).form, self.here).problems)
         told = dict(self.problems)
-        if form == Form():  # nobody has typed anything: nothing to complain of
+        if "prompt" not in form.texts:  # not typed yet is no mistake
             told.pop("prompt", None)
         prospect = self.prospect
         if prospect and prospect.problem and prospect.field and not self.examining:
@@ -178,11 +169,6 @@ class FormPlace(Place):
         if shown.content != text:
             shown.update(text)
 
-    def key_of(self, id: str) -> str:
-        """The key of an action as it is shown, as the user has it."""
-        found = (self.app.get_key_display(one) for one in self.app.own_bindings() if one.id == id)
-        return next(found, "")
-
     def on_resize(self) -> None:
         self.call_after_refresh(self.show_form)
 
@@ -205,32 +191,15 @@ class FormPlace(Place):
     def _found(self, found: _Found) -> None:
         self.catalog, self._broken = found.catalog, found.broken
         if found.draft and not self._ready:
-            self._ready = True
-            self._restore(found.draft)
-        for waiting in self._waiting:
-            waiting()
-        self._waiting.clear()
+            self.restore(found.draft)
         self._specs.clear()
-        self.show_form()
+        if found.catalog:
+            self.catalog_read(found.catalog)
         self._rest_then_examine(0.01)
+        self.show_form()
 
-    def _restore(self, draft: Draft) -> None:
-        if draft.problem:
-            self.app.tell(draft.problem, "warning")
-        if draft.form == Form():
-            return
-        if self.form == Form():
-            self.form = draft.form
-        else:  # something was typed before it came
-            self._before.append(draft.form)
-            self.app.tell(f"What you composed last can be had back with {self.key_of('composer.back')}.")
-
-    def when_ready(self, do: Callable[[], object]) -> None:
-        """Do it now, or when the draft has come."""
-        if self._ready:
-            do()
-        else:
-            self._waiting.append(do)
+    def catalog_read(self, catalog: Catalog) -> None:
+        """The manifest is here, or here again."""
 
     def _rest_then_examine(self, seconds: float) -> None:
         self._asked += 1  # answers under way are stale
@@ -238,7 +207,6 @@ class FormPlace(Place):
         if self._rest:
             self._rest.stop()
         self._rest = self.set_timer(seconds, self._examine)
-        self.show_plan()
 
     def _examine(self) -> None:
         catalog, asked, name, here = self.catalog, self._asked, self.form.model, self.here
@@ -281,47 +249,14 @@ class FormPlace(Place):
         """Where clips without a path of their own go."""
         return self.here / os.path.expanduser(self.app.settings.output)
 
-    # Not lost
-
-    def _draft_soon(self) -> None:
-        if self._drafting:
-            self._drafting.stop()
-        self._drafting = self.set_timer(_DRAFT_S, self.keep_draft)
-
-    def keep_draft(self) -> None:
-        """Write the form down, for the next start."""
-        if self._ready:
-            form, number = self.form, self._keeper.number()
-            self.in_background(lambda: self._keeper.keep(form, number), lambda _: None, self._not_kept)
-
-    def _not_kept(self, error: WanError) -> None:
-        self.app.tell(error.message, "warning")
+    # The way out
 
     def on_screen_suspend(self) -> None:
-        for timer in (self._drafting, self._rest):
-            if timer:
-                timer.stop()
-        self.keep_draft()
-
-    def on_unmount(self) -> None:
-        """The app ends: no thread would come to it any more."""
-        if self._ready:
-            try:
-                self._keeper.keep(self.form, self._keeper.number())
-            except JobError:  # it was said when it was tried before
-                return
-
-    # The way out
+        super().on_screen_suspend()
+        if self._rest:
+            self._rest.stop()
 
     def leave_text(self) -> None:
         self.last_key = self._view.focused_key or self.last_key
         super().leave_text()
         self._view.left()
-
-
-def _here() -> Path:
-    """The folder the app was started in; it may have gone."""
-    try:
-        return Path.cwd()
-    except OSError:
-        return Path.home()

@@ -49,7 +49,8 @@ class Sweep(ModalScreen[tuple[Axis, ...] | None]):
     }
     Sweep Static { height: auto; }
     Sweep Entry { background: $panel; }
-    Sweep LongText { height: 5; background: $panel; margin: 1 0; }
+    Sweep LongText { height: 5; background: $panel; margin-bottom: 1; }
+    Sweep Entry { margin-bottom: 1; }
     Sweep #sweep-told.-bad { color: $error; }
     Sweep #sweep-keys { margin-top: 1; }
     """
@@ -67,9 +68,11 @@ class Sweep(ModalScreen[tuple[Axis, ...] | None]):
         with Vertical():
             yield Static(Content.styled("Sweep: a clip for each value", "bold"))
             yield Static(id="sweep-axes")
+            yield Static(Content.styled("Field: Enter shows all, Left and Right change it", "$text-muted"))
             field = Entry(self._key, id="sweep-field")
             field.choices = tuple(self._fields)
             yield field
+            yield Static(Content.styled("Values", "$text-muted"))
             yield LongText(id="sweep-values", placeholder="20, 30, 40 or 1..4; prompts and paths one a line")
             yield Static(id="sweep-told")
             yield Static(Content.assemble(*parts), id="sweep-keys")

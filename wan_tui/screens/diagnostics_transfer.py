@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from engine.library.item import Item
     from wan_tui.app import WanApp
 
-_LATE_S = 1.5  # the last progress of what is over has been folded in by then, on a slow line too
 _BEGUN = {
     "download": "{} is being downloaded; the library shows how far it is.",
     "repair": "{} is being verified, then what is bad is fetched again; the library shows how far it is.",
@@ -48,10 +46,9 @@ def _begin(app: WanApp, item: Item, kind: str, folder: str) -> None:
     def over(state: str) -> None:
         app.call_later(_over, app, item.id, state, told)
 
-    if not app.session.transfer(item.id, work, over):
+    if not app.session.transfer(item.id, work, over, "verify" if kind == "repair" else kind):
         app.tell(f"Something is under way with {item.id} already; the library shows it.", "warning")
         return
-    app.live.begin(item.id, "verify" if kind == "repair" else kind)
     app.tell(_BEGUN[kind].format(item.id))
     app.tell_place()
 
@@ -68,17 +65,8 @@ def _repairing(item: Item, bus: Bus, control: Control) -> Said | None:
 def _over(app: WanApp, id: str, state: str, told: list[Said]) -> None:
     from wan_tui.screens.diagnostics import check_again
 
-    _settle(app, id, state)
-    asyncio.get_running_loop().call_later(_LATE_S, _settle, app, id, state)
     for sentence, severity in told:
         app.tell(sentence, severity or "information")
     if state == "stopped":
         app.tell(f"{id}: stopped. What has come stays.")
     check_again(app)
-
-
-def _settle(app: WanApp, id: str, state: str) -> None:
-    """It is over, also for progress that is told late. That it failed the bus tells, and the app says it then."""
-    if state != "failed" and id not in app.session.transfers:
-        app.live.settle(id, state)
-        app.tell_place()

@@ -24,6 +24,7 @@ from wan_tui.widgets.listing import Listing
 from wan_tui.widgets.picture import Picture
 
 if TYPE_CHECKING:
+    from engine.errors import WanError
     from engine.runtime.clips import Clip
 
 _REST_S = 0.15  # a cursor that stands still for so long is looking at something
@@ -79,10 +80,6 @@ class GalleryView(Place):
         self.add_class("-none")
         super().on_mount()
 
-    def on_screen_suspend(self) -> None:
-        if self.picture.playing:
-            self.picture.stop()
-
     @property
     def listing(self) -> Listing:
         return self.query_one("#gallery-clips", Filtered).listing
@@ -113,7 +110,7 @@ class GalleryView(Place):
             return
         self._looking = True
         journal, places, before = self.app.session.journal, self.folders, self.found
-        self.in_background(lambda: look(journal, places, before), self._looked)
+        self.in_background(lambda: look(journal, places, before), self._looked, self._not_looked)
 
     def _looked(self, found: Found) -> None:
         self._looking = False
@@ -123,6 +120,10 @@ class GalleryView(Place):
         if self._look_again:
             self._look_again = self._outdated = False
             self.look()
+
+    def _not_looked(self, error: WanError) -> None:
+        self._looking = self._look_again = self._outdated = False
+        self.app.show_error(error)
 
     def changed(self, found: Found) -> None:
         """What is known is another, by something done here: a look under way may have begun before that."""
@@ -235,4 +236,6 @@ class GalleryView(Place):
             elif wanted:
                 self._read(wanted)
 
-        self.in_background(lambda: read_told(clip, journal), took)
+        self.in_background(
+            lambda: read_told(clip, journal), took, lambda error: took(Told(clip, problem=error.message))
+        )

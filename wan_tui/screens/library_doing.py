@@ -21,13 +21,9 @@ from wan_tui.widgets.listing import Listing
 from wan_tui.widgets.trouble import Trouble, Way
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from engine.events import Event
     from engine.library.remove import Removal
     from wan_tui.screens.library_read import Entry, Shelf
 
-_LATE_S = 1.5  # the last progress of what is over has been folded in by then, on a slow line too
 _WAYS = {"download": "Download it again", "verify": "Verify it"}
 
 
@@ -48,10 +44,6 @@ class Doing(Place):
 
     def touch(self, ids: set[str]) -> None:
         raise NotImplementedError
-
-    def told(self, events: Sequence[Event] = ()) -> None:
-        if self.children:  # else the app ends
-            super().told(events)
 
     @property
     def entry(self) -> Entry | None:
@@ -97,33 +89,21 @@ class Doing(Place):
 
         def over(state: str) -> None:  # in that thread
             with suppress(NoActiveAppError):  # the app has ended meanwhile
-                self.call_later(self._over, entry, state, said)
+                self.call_later(self._over, entry, said)
 
-        if session.transfer(item.id, does, over):
-            self.app.live.begin(item.id, work.kind)
+        if session.transfer(item.id, does, over, work.kind):
             self.touch({item.id})
             self.app.tell_place()
         else:
             self.app.tell(f"{item.id} is being worked on: {self.key('stop')} stops that.", "warning")
 
-    def _over(self, entry: Entry, state: str, said: list[Said]) -> None:
+    def _over(self, entry: Entry, said: list[Said]) -> None:
         if not self.children:  # the app ends
             return
-        self._settle(entry, state)
         for sentence, severity in said:
             self.app.tell(sentence, severity or "information")
-        self.reload()
-        self.set_timer(_LATE_S, partial(self._settle, entry, state))
-
-    def _settle(self, entry: Entry, state: str) -> None:
-        """Nothing runs any more, whatever was told late."""
-        if not self.children:  # the app ends
-            return
-        for id in (entry.id, entry.item.base.id):
-            if id not in self.app.session.transfers:
-                self.app.live.settle(id, state)
         self.touch({entry.id, entry.item.base.id})
-        self.app.tell_place()
+        self.reload()
 
     def forget_failures(self) -> None:
         """What failed is no longer told; what is on disk is."""

@@ -13,7 +13,7 @@ def host_lines(sample: Sample, history: HostHistory, width: int, *, rows: int) -
     """A title, memory, CPUs and disks; with `rows`, curves of that many rows below."""
     host, phase = sample.host, int(sample.time)
     told = memory(host.ram_total_bytes, host.ram_used_bytes, host.ram_available_bytes, host.rss_bytes, short=width < 77)
-    bar = max(6, min(60, width - 10 - sum(len(piece if isinstance(piece, str) else piece[0]) for piece in told)))
+    bar = max(6, min(60, width - 11 - sum(len(piece if isinstance(piece, str) else piece[0]) for piece in told)))
     lines: list[Line] = [
         ((" Host", "title"),),
         (("   RAM  ", "dim"), *shares(bar, host.ram_total_bytes, host.ram_used_bytes, host.rss_bytes), "  ", *told),

@@ -26,7 +26,7 @@ class Lines(ScrollView, can_focus=False):
     DEFAULT_CSS = """
     Lines {
         height: 1; overflow-x: hidden; overflow-y: hidden; scrollbar-size-vertical: 1; background: $background;
-        & .lines--dim { color: $text-muted; }
+        & .lines--dim { color: $foreground-muted; }
         & .lines--good { color: $success; }
         & .lines--bad { color: $error; }
         & .lines--warn { color: $warning; }

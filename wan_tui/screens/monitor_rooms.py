@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wan_tui.screens.monitor_card import FULL, ONE, TWO, Seen, height
 
-_MOST_ROWS = 8  # of a curve
+_MOST_ROWS = 8  # of a curve, more on a very high screen
 _LOG = 4  # rows, its title among them, that it gets before curves grow
 
 
@@ -27,8 +27,9 @@ def divided(rows: int, cards: Sequence[Seen], said: int, host: int, job: int, lo
     stand in one column, else the job and its log beside the rest."""
     own = rows - said - host - (job if stacked else 0)
     kept = min(log + 1, _LOG) if stacked and log else 0
+    most = max(_MOST_ROWS, rows // 4)
     level = ONE
-    for wanted in (*range(FULL + _MOST_ROWS - 1, TWO, -1), TWO):
+    for wanted in (*range(FULL + most - 1, TWO, -1), TWO):
         spare = 0 if wanted <= FULL else kept + (2 if stacked else 0)
         if sum(height(card, wanted) for card in cards) <= own - spare:
             level = wanted
@@ -36,7 +37,7 @@ def divided(rows: int, cards: Sequence[Seen], said: int, host: int, job: int, lo
     needed = sum(height(card, level) for card in cards)
     given = max(1, min(needed, own)) if cards else 0
     left = max(0, own - given)
-    curves = min(_MOST_ROWS, left - (kept + 2 if stacked else 1)) if level >= FULL or not cards else 0
+    curves = min(most, left - (kept + 2 if stacked else 1)) if level >= FULL or not cards else 0
     curves = curves if curves >= 2 else 0
     log_rows = left - curves if stacked else rows - job
     return Rooms(level, given, curves, job, log_rows if log and log_rows >= 2 else 0)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from engine.sampling.sampler import Sampler
 
-_STALE_S = 4.0  # figures older than that are said to be
+_STALE_S = 8.0  # figures older than that are said to be; unseen, they are taken every five seconds
 _NO_HISTORY = HostHistory((None,) * SECONDS, (None,) * SECONDS)
 _NO_GPU_HISTORY = GpuHistory(*((None,) * SECONDS,) * 4)
 
@@ -86,6 +86,7 @@ class MonitorView(Place):
         self.call_after_refresh(self.show)
 
     def refresh_all(self) -> None:
+        self._take_sample()
         self.show()
 
     def news(self, events: Sequence[Event]) -> None:
@@ -95,6 +96,7 @@ class MonitorView(Place):
         """There is a new sample; where bytes are dear, one in five is shown."""
         if not self.app.settings.low_bandwidth or time.monotonic() - self._taken > 4.5:
             self._taken = time.monotonic()
+            self._take_sample()
             self.show()
 
     def on_cards_moved(self) -> None:
@@ -107,10 +109,6 @@ class MonitorView(Place):
         if not self.is_current or not self.query(Cards):
             return
         self._read_job()
-        before = bool(self.cards), len(self.cards) > 1
-        self._read_sample(self.app.sampling.sampler)
-        if before != (bool(self.cards), len(self.cards) > 1):
-            self.refresh_bindings()
         if self.view == "log":
             self._show_log()
         elif self.view == "card" and self.cards:
@@ -191,11 +189,18 @@ class MonitorView(Place):
         said = sample.notice or ("" if sample.gpus else "No GPU was found.")
         return lines + wrapped(said, width, "warn" if sample.gpus else "")
 
-    def _read_sample(self, sampler: Sampler | None) -> None:
+    def _take_sample(self) -> None:
+        """Keep the latest, with what is shown of each device."""
+        sampler = self.app.sampling.sampler
         sample = sampler.latest if sampler else None
         if sampler is None or sample is None:
             return
-        self._sample = sample
+        before = bool(self.cards), len(self.cards) > 1
+        self._sample, self.cards = sample, self._seen(sampler, sample)
+        if before != (bool(self.cards), len(self.cards) > 1):
+            self.refresh_bindings()
+
+    def _seen(self, sampler: Sampler, sample: Sample) -> tuple[Seen, ...]:
         works = self.job.plan.device.get("uuid") if self.job and self.job.plan and not self.job.over else None
         split = {gpu.mig_parent for gpu in sample.gpus}
         cards = []
@@ -214,7 +219,7 @@ class MonitorView(Place):
                     split=gpu.uuid in split,
                 )
             )
-        self.cards = tuple(cards)
+        return tuple(cards)
 
     def _read_job(self) -> None:
         self.job = current(self.app.live.jobs, self.app.session.waiting)

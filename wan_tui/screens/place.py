@@ -9,16 +9,16 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Input, Static, TextArea
+from textual.widgets import Static
 
 from engine.errors import WanError
-from engine.events import Event
 from wan_tui.background import in_background
 from wan_tui.widgets.filtered import Filtered
 from wan_tui.widgets.headline import Headline
 from wan_tui.widgets.keys import Keys
 
 if TYPE_CHECKING:
+    from engine.events import Event
     from wan_tui.app import WanApp
 
 T = TypeVar("T")
@@ -73,11 +73,11 @@ class Place(Screen[None]):
 
     def told(self, events: Sequence[Event] = ()) -> None:
         """The app has taken in some events while this place is shown."""
-        if not self.is_attached or not self.is_mounted:  # on its way in or out
-            return
-        self.query_one(Headline).tell(self.app.live, len(self.app.session.waiting))
-        if events:
-            self.news(events)
+        headlines = self.query(Headline)
+        if headlines:  # else it is on its way in or out
+            headlines.first().tell(self.app.live, len(self.app.session.waiting))
+            if events:
+                self.news(events)
 
     def news(self, events: Sequence[Event]) -> None:
         """Show what these events changed: read it from `self.app.live`."""
@@ -102,6 +102,8 @@ class Place(Screen[None]):
         """Esc leaves the filter, then the text that is typed in, for the first list or the place itself."""
         if any(filtered.clear() for filtered in self.query(Filtered)):
             return
+        from textual.widgets import Input, TextArea  # the first screen does without the second
+
         if isinstance(self.focused, Input | TextArea):
             self.leave_text()
 

@@ -77,7 +77,9 @@ class Choose(ModalScreen[str | None]):
 
     @on(Input.Changed)
     def _narrow(self, event: Input.Changed) -> None:
-        self.query_one(Listing).filter(event.value)
+        listing = self.query_one(Listing)
+        listing.filter(event.value)
+        listing.move_to(0)  # Enter takes the first that matches, wherever the cursor was
         self._tell()
 
     @on(Listing.Moved)
