@@ -63,7 +63,6 @@ class FormPlace(DraftPlace):
                 yield Static(id="plan-text")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self._view.go_to("prompt")
 
     @property
@@ -252,7 +251,6 @@ class FormPlace(DraftPlace):
     # The way out
 
     def on_screen_suspend(self) -> None:
-        super().on_screen_suspend()
         if self._rest:
             self._rest.stop()
 

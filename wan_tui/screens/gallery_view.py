@@ -78,7 +78,6 @@ class GalleryView(Place):
 
     def on_mount(self) -> None:
         self.add_class("-none")
-        super().on_mount()
 
     @property
     def listing(self) -> Listing:

@@ -71,7 +71,6 @@ class Library(Doing):
     # Reading it
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.call_after_refresh(self._know_machine)
 
     def refresh_all(self) -> None:

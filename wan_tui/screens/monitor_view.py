@@ -12,7 +12,7 @@ from textual.containers import Container, Vertical
 
 from engine.events import Event
 from engine.sampling.figures import GpuSample, Sample
-from engine.sampling.history import SECONDS, GpuHistory, HostHistory
+from engine.sampling.history import SECONDS, HostHistory
 from wan_tui.live import JobNow
 from wan_tui.screens.monitor_card import Seen, card_lines, in_full
 from wan_tui.screens.monitor_cards import Cards, Scrolled
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _STALE_S = 8.0  # figures older than that are said to be; unseen, they are taken every five seconds
 _NO_HISTORY = HostHistory((None,) * SECONDS, (None,) * SECONDS)
-_NO_GPU_HISTORY = GpuHistory(*((None,) * SECONDS,) * 4)
 
 
 class MonitorView(Place):

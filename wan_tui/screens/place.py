@@ -28,7 +28,7 @@ LEAST = (60, 20)  # columns and rows below which nothing can be shown well
 class Place(Screen[None]):
     """One of the six. `PLACE` is its name in the registry of actions, `LABEL` what people call it.
 
-    A hidden place is told nothing and paints nothing: `refresh_all` is called when it is shown again, `news` while it
+    A hidden place is told nothing and paints nothing: `refresh_all` is called when it is shown, `news` while it
     is shown, at most ten times a second.
     """
 
@@ -64,10 +64,8 @@ class Place(Screen[None]):
 
     # What is new
 
-    def on_mount(self) -> None:
-        self.refresh_all()
-
     def on_screen_resume(self) -> None:
+        """Shown, the first time or again. A subclass may have one, too: Textual calls both."""
         self.told()
         self.refresh_all()
 

@@ -68,12 +68,10 @@ class QueueView(Place):
 
     def on_mount(self) -> None:
         self._clocks = (self.set_interval(_TICK_S, self._tick), self.set_interval(_LOOK_S, self.reading.look))
-        super().on_mount()
 
     def on_screen_resume(self) -> None:
         for timer in self._clocks:
             timer.resume()
-        super().on_screen_resume()
 
     def on_screen_suspend(self) -> None:
         for timer in self._clocks:
