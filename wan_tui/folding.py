@@ -24,7 +24,8 @@ from engine.events import (
     Stage,
     Verify,
 )
-from wan_tui.live import JobNow, Live, Spell, TransferNow
+from wan_tui.live import Live
+from wan_tui.now import JobNow, Spell, TransferNow
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from engine.events import Event, Failed, LibraryProgress
 from engine.units import counted, size
 from wan_tui.actions import bindings
 from wan_tui.screens.library_doing import Doing
@@ -24,6 +23,7 @@ from wan_tui.widgets.trouble import trouble_text
 if TYPE_CHECKING:
     from engine.compat.machine import Machine
     from engine.errors import WanError
+    from engine.events import Event
     from wan_tui.screens.library_read import Entry, Shelf
 
 
@@ -194,7 +194,7 @@ class Library(Doing):
         self.call_after_refresh(self.show_entry)
 
     def news(self, events: Sequence[Event]) -> None:
-        ids = {event.id if isinstance(event, LibraryProgress | Failed) else event.job for event in events}
+        ids = {str(getattr(event, "id", event.job)) for event in events}  # what is of the library has an id
         self.touch(ids)
 
     def touch(self, ids: set[str]) -> None:

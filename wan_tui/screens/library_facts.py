@@ -13,7 +13,7 @@ from wan_tui.widgets.listing import fitted
 
 if TYPE_CHECKING:
     from engine.catalog import Defaults
-    from wan_tui.live import TransferNow
+    from wan_tui.now import TransferNow
     from wan_tui.screens.library_read import Entry
 
 _DOING = {"download": "Downloading", "verify": "Verifying", "import": "Importing", "convert": "Making"}

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from engine.units import size
 from wan_tui.drawing import UNKNOWN, clock
-from wan_tui.live import TransferNow
 from wan_tui.widgets.listing import Cell, Column, Row
 
 if TYPE_CHECKING:
+    from wan_tui.now import TransferNow
     from wan_tui.screens.library_read import Entry
 
 COLUMNS = (

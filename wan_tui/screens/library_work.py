@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.control import Control
-from engine.events import Bus
 from engine.units import counted, size
 from wan_tui.shelf import bad_because
 from wan_tui.text import plain
 
 if TYPE_CHECKING:
     from engine.catalog import Catalog
+    from engine.events import Bus
     from engine.library.item import Item
     from engine.library.remove import Removal
 

@@ -10,7 +10,7 @@ from rich.cells import chop_cells
 
 from engine.events import JobCancelled, JobFailed, JobFinished
 from wan_tui.drawing import UNKNOWN, bar, clock
-from wan_tui.live import JobNow, Spell
+from wan_tui.now import JobNow, Spell
 from wan_tui.screens.monitor_figures import known
 from wan_tui.screens.monitor_lines import Line, Piece
 from wan_tui.text import one_line

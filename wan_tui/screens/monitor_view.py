@@ -13,7 +13,7 @@ from textual.containers import Container, Vertical
 from engine.events import Event
 from engine.sampling.figures import GpuSample, Sample
 from engine.sampling.history import SECONDS, HostHistory
-from wan_tui.live import JobNow
+from wan_tui.now import JobNow
 from wan_tui.screens.monitor_card import Seen, card_lines, in_full
 from wan_tui.screens.monitor_cards import Cards, Scrolled
 from wan_tui.screens.monitor_figures import age

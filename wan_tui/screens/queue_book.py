@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from engine.events import JobCancelled, JobFailed, JobFinished
-from wan_tui.live import JobNow
+from wan_tui.now import JobNow
 from wan_tui.screens.queue_entry import Entry
 
 SHOWS = {  # what `t` goes through, and the states of the history that are shown then

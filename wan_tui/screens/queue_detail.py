@@ -14,7 +14,7 @@ from textual.content import Content
 from engine.errors import WanError
 from engine.units import counted, size
 from wan_tui.drawing import UNKNOWN, bar, clock
-from wan_tui.live import JobNow
+from wan_tui.now import JobNow
 from wan_tui.screens.queue_entry import Entry
 from wan_tui.screens.queue_rows import SIGNS, doing, moment, short_model, span
 from wan_tui.text import one_line

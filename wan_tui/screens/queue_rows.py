@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from wan_tui.drawing import UNKNOWN, bar, clock
-from wan_tui.live import JobNow
+from wan_tui.now import JobNow
 from wan_tui.screens.queue_book import SHOWS, Parts
 from wan_tui.screens.queue_entry import Entry
 from wan_tui.widgets.listing import Cell, Column, Row

@@ -12,7 +12,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 
 from engine.events import Event, JobCancelled, JobFailed, JobFinished, JobQueued, JobStarted
-from wan_tui.live import JobNow
+from wan_tui.now import JobNow
 from wan_tui.screens.place import Place
 from wan_tui.screens.queue_book import SHOWS, Parts, as_now, parts
 from wan_tui.screens.queue_detail import Detail, asked, facts, read_detail, strip

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.cells import cell_len
 from textual.app import RenderResult
 from textual.content import Content
 from textual.widget import Widget
 
 from wan_tui.drawing import bar, clock
-from wan_tui.live import JobNow, Live
 from wan_tui.text import one_line
 from wan_tui.widgets.listing import fitted
+
+if TYPE_CHECKING:
+    from wan_tui.live import Live
+    from wan_tui.now import JobNow
 
 
 class Headline(Widget):

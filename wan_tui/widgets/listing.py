@@ -148,6 +148,11 @@ class Listing(ScrollView, can_focus=True):
             self._select()
 
     @property
+    def filtered(self) -> bool:
+        """Whether a filter is at work."""
+        return bool(self._words)
+
+    @property
     def row(self) -> Row | None:
         """The row under the cursor."""
         found = self._rows[self.cursor] if 0 <= self.cursor < len(self._rows) else None
@@ -289,7 +294,7 @@ class Listing(ScrollView, can_focus=True):
         used = sum(cell_len(segment.text) for segment in segments)
         if used < width:
             segments.append(Segment(" " * (width - used), style))
-        return Strip(segments).crop(0, width)
+        return Strip(segments).simplify().crop(0, width)
 
     def _widths(self, width: int) -> list[int]:
         """Cells a column gets; 0 for those that have to go. Every column is followed by a blank."""
