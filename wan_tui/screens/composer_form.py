@@ -191,9 +191,9 @@ class FormView(Vertical):
         if problem := self._shown.problems.get(one.key):
             return Content.styled(fitted(f"✗ {problem}", width).rstrip(), "$error")
         if remark := self._shown.remarks.get(one.key):
-            return Content.styled(fitted(remark, width).rstrip(), "$text-muted")
+            return Content.styled(fitted(remark, width).rstrip(), "$foreground-muted")
         words = [one.unit, "▾" if _chooses(one) else "", "" if one.runs else "does not run yet"]
-        return Content.styled(" ".join(filter(None, words)), "$text-muted")
+        return Content.styled(" ".join(filter(None, words)), "$foreground-muted")
 
     def _hint(self) -> Content:
         """What is wrong with the field one is in, or what it is for."""

@@ -43,14 +43,14 @@ def plan_text(known: Known, width: int) -> Content:
     prospect = known.prospect
     room = max(8, min(40, width - _NAME - 1))
     rows = [("Model", _model(known), "bold")]
-    rows += [("", reason, "$text-muted") for reason in (prospect.reasons if prospect else ())]
+    rows += [("", reason, "$foreground-muted") for reason in (prospect.reasons if prospect else ())]
     rows += [("Device", _device(prospect), "")]
     rows += [("Memory", bar(*_shares(prospect, room)), "$accent"), ("", memory_words(prospect), "")]
     if prospect and prospect.need_bytes is not None and prospect.need_basis:
-        rows += [("", prospect.need_basis, "$text-muted")]
+        rows += [("", prospect.need_basis, "$foreground-muted")]
     rows += [("Rung", _rung(prospect), ""), *((name, text, "") for name, text in _figures(prospect))]
     if not _predicted(prospect):
-        rows += [("", "not predicted yet", "$text-muted")]
+        rows += [("", "not predicted yet", "$foreground-muted")]
     rows += [("Clips", _clips(known.form), "")]
     lines = [line for row in rows for line in _row(*row, width)]
     return Content("\n").join([*lines, Content(""), *_remarks(known), _state(known)])
@@ -91,7 +91,7 @@ def _row(name: str, text: str, look: str, width: int) -> list[Content]:
     wrapped = Content(one_line(text)).wrap(max(8, width - _NAME))
     names = (name, *[""] * len(wrapped))
     return [
-        Content.assemble((f"{name:<{_NAME}}", "$text-muted"), line.stylize(look) if look else line)
+        Content.assemble((f"{name:<{_NAME}}", "$foreground-muted"), line.stylize(look) if look else line)
         for name, line in zip(names, wrapped, strict=False)
     ]
 
@@ -159,7 +159,7 @@ def _problems(known: Known) -> list[str]:
 def _tone(known: Known) -> str:
     if known.broken or _problems(known) or (known.prospect and known.prospect.problem and not known.examining):
         return "$error"
-    return "$text-muted" if known.examining or known.problems else "$success"
+    return "$foreground-muted" if known.examining or known.problems else "$success"
 
 
 def _state(known: Known) -> Content:
@@ -171,13 +171,13 @@ def _state(known: Known) -> Content:
         more = f" And {len(problems) - 1} more." if len(problems) > 1 else ""
         return Content.styled(f"✗ {plain_lines(problems[0][:300])}{more}", "$error")
     if known.examining or known.prospect is None:
-        return Content.styled("Examining…", "$text-muted")
+        return Content.styled("Examining…", "$foreground-muted")
     if problem := known.prospect.problem:
         hint = f"\n{known.run_key} shows what can be done."
         what = plain_lines(" ".join((problem.message, *problem.suggestions)))
-        return Content.assemble((f"✗ {what}", "$error"), (hint, "$text-muted"))
+        return Content.assemble((f"✗ {what}", "$error"), (hint, "$foreground-muted"))
     if known.problems:
-        return Content.styled("It wants a prompt: say what is to be seen.", "$text-muted")
+        return Content.styled("It wants a prompt: say what is to be seen.", "$foreground-muted")
     return Content.styled(f"✓ Ready: {known.run_key} queues it.", "$success")
 
 

@@ -68,11 +68,11 @@ class Sweep(ModalScreen[tuple[Axis, ...] | None]):
         with Vertical():
             yield Static(Content.styled("Sweep: a clip for each value", "bold"))
             yield Static(id="sweep-axes")
-            yield Static(Content.styled("Field: Enter shows all, Left and Right change it", "$text-muted"))
+            yield Static(Content.styled("Field: Enter shows all, Left and Right change it", "$foreground-muted"))
             field = Entry(self._key, id="sweep-field")
             field.choices = tuple(self._fields)
             yield field
-            yield Static(Content.styled("Values", "$text-muted"))
+            yield Static(Content.styled("Values", "$foreground-muted"))
             yield LongText(id="sweep-values", placeholder="20, 30, 40 or 1..4; prompts and paths one a line")
             yield Static(id="sweep-told")
             yield Static(Content.assemble(*parts), id="sweep-keys")

@@ -26,7 +26,7 @@ def brief(machine: Machine, most_cards: int) -> list[Line]:
     """Devices, memory, torch and disk; of very many cards the first."""
     lines = [_card_line(card, number) for number, card in enumerate(machine.cards[:most_cards])]
     if more := machine.cards[most_cards:]:
-        lines.append(Line(f"and {counted(len(more), 'more card')}", tone="$text-muted"))
+        lines.append(Line(f"and {counted(len(more), 'more card')}", tone="$foreground-muted"))
     return [*lines, *_without(machine), _memory(machine), _torch(machine), _disk(machine)]
 
 
@@ -79,7 +79,7 @@ def full(machine: Machine) -> list[Line]:
     )
     lines += [Line(text) for text in others]
     note = "In the list, fits and too large are judged by the parameters of the largest component alone; activations"
-    return [*lines, GAP, Line(f"{note} come on top.", tone="$text-muted", head=True)]
+    return [*lines, GAP, Line(f"{note} come on top.", tone="$foreground-muted", head=True)]
 
 
 def _card(card: Card) -> Iterator[Line]:
@@ -87,4 +87,4 @@ def _card(card: Card) -> Iterator[Line]:
     bf16 = {True: "computes in bf16", False: "does not compute in bf16", None: "bf16 unknown"}[card.has_bf16]
     yield Line(card.name, "gpu", "bold")
     yield Line(f"{amount(card.total_bytes)}, {amount(card.free_bytes)} free; compute capability {capability}, {bf16}")
-    yield Line(card.uuid, tone="$text-muted")
+    yield Line(card.uuid, tone="$foreground-muted")

@@ -27,7 +27,7 @@ class Line:
     text: str
     label: str = ""
     tone: str = ""
-    mark: str = "$text-muted"
+    mark: str = "$foreground-muted"
     head: bool = False
     row: bool = False
 

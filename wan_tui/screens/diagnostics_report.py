@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from engine.compat.report import Report
 
 _SIGNS = {"runs": ("✓", "$success"), "conditions": ("!", "$warning"), "cannot-run": ("✗", "$error")}
-_MARKS = {"error": "bold $error", "warning": "bold $warning", "note": "$text-muted"}
+_MARKS = {"error": "bold $error", "warning": "bold $warning", "note": "$foreground-muted"}
 
 
 def verdict_line(report: Report, title: str) -> Line:
@@ -51,7 +51,7 @@ def _finding(finding: Finding, numbers: Mapping[str, int]) -> Iterator[Line]:
 
     yield Line(f"{finding.message} [{finding.code}]", finding.severity, mark=_MARKS[finding.severity])
     if cause := why(finding):
-        yield Line(cause, "  why", "$text-muted")
+        yield Line(cause, "  why", "$foreground-muted")
     for suggestion in finding.suggestions:
         yield remedy_line(suggestion, numbers, "  do")
     for remedy in finding.remedies:
@@ -88,6 +88,6 @@ def error_lines(error: WanError, title: str, numbers: Mapping[str, int]) -> Iter
 def failure_lines(error: WanError, numbers: Mapping[str, int]) -> Iterator[Line]:
     yield Line(f"{error.message} [{error.code}]", "error", mark=_MARKS["error"])
     if error.cause:
-        yield Line(error.cause, "  why", "$text-muted")
+        yield Line(error.cause, "  why", "$foreground-muted")
     for suggestion in error.suggestions:
         yield remedy_line(suggestion, numbers, "  do")

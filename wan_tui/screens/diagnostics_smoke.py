@@ -105,7 +105,7 @@ def smoke_lines(test: SmokeNow, numbers: Mapping[str, int]) -> Iterator[Line]:
     yield GAP
     if test.state == "running":
         yield Line(f"running: {test.now}", "test", "bold", "bold $accent")
-        yield from (Line(text, tone="$text-muted") for text in test.log)
+        yield from (Line(text, tone="$foreground-muted") for text in test.log)
     elif test.state == "stopped":
         yield Line("! stopped; it says nothing about the model", "test", "$warning", "bold $warning")
     elif test.done is None:
@@ -156,4 +156,4 @@ def _table(rows: list[tuple[str, ...]]) -> Iterator[Line]:
         for number in columns:
             text, width = row[number], widths[number]
             cells.append(" " * (width - cell_len(text)) + text if number in _RIGHT else set_cell_size(text, width))
-        yield Line("  ".join(cells), tone="$text-muted" if not place else "", head=True, row=True)
+        yield Line("  ".join(cells), tone="$foreground-muted" if not place else "", head=True, row=True)

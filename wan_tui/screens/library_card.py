@@ -27,7 +27,7 @@ _LABEL = 9  # cells
 _DAMAGED = 5  # files whose damage is told
 _FILES = 400  # the most that are listed
 _SIGNS = {"absent": "·", "partial": "◐", "corrupt": "✗", "complete": "●", "verified": "✓"}
-_TONES = {"absent": "$text-muted", "partial": "$warning", "corrupt": "$error", "verified": "$success"}
+_TONES = {"absent": "$foreground-muted", "partial": "$warning", "corrupt": "$error", "verified": "$success"}
 
 
 def strip(entry: Entry, now: Now, keys: Keys, width: int) -> Content:
@@ -37,8 +37,10 @@ def strip(entry: Entry, now: Now, keys: Keys, width: int) -> Content:
     next_step = hint(entry, now, keys)
     gap = f"  {next_step}" if next_step else ""
     room = width - len(gap)
-    state = Content.assemble((fitted(text, max(10, min(room, len(text) * 2))).rstrip(), tone), (gap, "$text-muted"))
-    rest = [Content.styled(line, "$text-muted") for line in _below(entry, now, width)]
+    state = Content.assemble(
+        (fitted(text, max(10, min(room, len(text) * 2))).rstrip(), tone), (gap, "$foreground-muted")
+    )
+    rest = [Content.styled(line, "$foreground-muted") for line in _below(entry, now, width)]
     return Content("\n").join([_cut(line, width) for line in (title, state, *rest)][:5])
 
 
@@ -64,7 +66,7 @@ def card(entry: Entry, variants: Sequence[Entry], now: Now, keys: Keys, width: i
     if now.running and now.transfer:
         lines += [Content(one_line(line)).truncate(width, ellipsis=True) for line in progress(now.transfer, width, 6)]
     if next_step := hint(entry, now, keys):
-        lines += _wrapped(Content.styled(next_step, "$text-muted"), width)
+        lines += _wrapped(Content.styled(next_step, "$foreground-muted"), width)
     lines += _damage(entry, width)
     lines.append(Content(""))
     for label, value in facts(entry):
@@ -81,7 +83,7 @@ def _wrapped(text: Content, width: int) -> list[Content]:
 def _fact(label: str, value: str, width: int) -> list[Content]:
     lines = _wrapped(Content(one_line(value)), width - _LABEL - 1)
     return [
-        Content.assemble((f"{label if not index else '':<{_LABEL}} ", "$text-muted"), line)
+        Content.assemble((f"{label if not index else '':<{_LABEL}} ", "$foreground-muted"), line)
         for index, line in enumerate(lines)
     ]
 
@@ -119,7 +121,7 @@ def _files(entry: Entry, width: int, most: int) -> list[Content]:
         name = fitted(file.info.path, max(8, width - 14), keep="end")
         lines.append(Content.assemble(sign, f" {name} {size(file.info.size):>9}"))
     if len(known) > most:
-        lines.append(Content.styled(f"and {len(known) - most} more", "$text-muted"))
+        lines.append(Content.styled(f"and {len(known) - most} more", "$foreground-muted"))
     return lines
 
 

@@ -139,7 +139,7 @@ def headline(entry: Entry, now: Now) -> tuple[str, str]:
         text += f"  {of(entry.copy.present_bytes, entry.bytes)}" if "%" in text else f"  {size(entry.bytes)}"
     elif entry.bytes is not None:
         text += f"  {size(entry.bytes)}"
-    tones = {"good": "$success", "bad": "$error", "warn": "$warning", "dim": "$text-muted"}
+    tones = {"good": "$success", "bad": "$error", "warn": "$warning", "dim": "$foreground-muted"}
     return text, tones.get(tone, "$text")
 
 

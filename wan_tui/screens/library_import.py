@@ -53,7 +53,7 @@ class AskFolder(ModalScreen[str | None]):
             yield typed
             yield Static(id="folder-offers")
             about = "Files are known by their size and digest, whatever their names; yours stay where they are."
-            yield Static(Content.styled(about, "$text-muted"))
+            yield Static(Content.styled(about, "$foreground-muted"))
             keys = Content.assemble(("Tab", "$accent bold"), " complete   ", ("Enter", "$accent bold"), " import   ")
             yield Static(keys + Content.assemble(("Esc", "$accent bold"), " leave"))
 

@@ -24,7 +24,8 @@ from wan_tui.widgets.trouble import trouble_text
 if TYPE_CHECKING:
     from engine.runtime.journal import JobRow, Journal
 
-_TONES = {"accent": "$accent", "good": "$success", "bad": "$error", "warn": "$warning", "dim": "$text-muted", "": ""}
+_DIM = "$foreground-muted"
+_TONES = {"accent": "$accent", "good": "$success", "bad": "$error", "warn": "$warning", "dim": _DIM, "": ""}
 _NOT_SETTINGS = ("model", "prompt", "negative_prompt")
 Part = Content | tuple[str, str] | str
 
@@ -58,7 +59,7 @@ def strip(entry: Entry, now: JobNow | None, place: int | None) -> Content:
     first = Content.assemble(
         state_text(entry, now),
         f"  {one_line(short_model(entry.model))}  ",
-        (entry.id, "$text-muted"),
+        (entry.id, _DIM),
     )
     figures = _figures(entry)
     when = [f"asked {moment(entry.created)}"]
@@ -70,8 +71,8 @@ def strip(entry: Entry, now: JobNow | None, place: int | None) -> Content:
     lines = [
         first,
         _state_line(entry, now, place),
-        Content(one_line(" · ".join((*figures, *when)))).stylize("$text-muted"),
-        Content(one_line(entry.prompt)) if entry.prompt else Content.styled("no prompt", "$text-muted"),
+        Content(one_line(" · ".join((*figures, *when)))).stylize(_DIM),
+        Content(one_line(entry.prompt)) if entry.prompt else Content.styled("no prompt", _DIM),
     ]
     return Content("\n").join(lines)
 
@@ -139,8 +140,8 @@ def facts(entry: Entry, now: JobNow | None, place: int | None, detail: Detail | 
         parts += [_state_line(entry, now, place), "\n\n"]
     parts += _table(_figures_of_run(entry, now, row))
     for notice in now.warnings if now else ():
-        parts += [("warning  ", "$warning"), plain_lines(notice.message), ("  [", "$text-muted")]
-        parts += [(one_line(notice.code), "$text-muted"), ("]\n", "$text-muted")]
+        parts += [("warning  ", "$warning"), plain_lines(notice.message), ("  [", _DIM)]
+        parts += [(one_line(notice.code), _DIM), ("]\n", _DIM)]
     return Content.assemble(*parts)
 
 
@@ -188,7 +189,7 @@ def _full(stamp: str | None) -> str:
 def asked(detail: Detail) -> Content:
     """What was asked for: the prompt in full, then every setting."""
     row, settings = detail.row, detail.settings
-    parts: list[Part] = [("Prompt\n", "bold $primary"), plain_lines(row.prompt) or ("none", "$text-muted"), "\n\n"]
+    parts: list[Part] = [("Prompt\n", "bold $primary"), plain_lines(row.prompt) or ("none", _DIM), "\n\n"]
     if settings is None:
         parts += [("Settings, as they were kept\n", "bold $primary"), plain_lines(row.job_toml)]
         return Content.assemble(*parts)
@@ -218,5 +219,5 @@ def _table(pairs: list[tuple[str, str]]) -> list[Part]:
     width = max((len(name) for name, _ in pairs), default=0) + 2
     parts: list[Part] = []
     for name, value in pairs:
-        parts += [(f"{one_line(name):<{width}}", "$text-muted"), one_line(value), "\n"]
+        parts += [(f"{one_line(name):<{width}}", _DIM), one_line(value), "\n"]
     return parts

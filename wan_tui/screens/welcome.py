@@ -52,7 +52,7 @@ class Welcome(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         keys = [GAP, *(Line(text, key, mark="bold $accent") for key, text in _KEYS)]
         if may_be_cut_off(os.environ):
-            keys += [GAP, Line(_STAYS, tone="$text-muted", head=True)]
+            keys += [GAP, Line(_STAYS, tone="$foreground-muted", head=True)]
         with Vertical():
             yield Lines(Line("Welcome to wan-tui: Wan video, on this box", tone="bold $primary", head=True), GAP)
             with VerticalScroll(can_focus=False):
@@ -92,4 +92,4 @@ def box_lines(found: Prospect) -> list[Line]:
     if found.too_large:
         lines.append(Line(", ".join(found.too_large), "too big"))
     basis = "By the parameters of the largest component alone; activations come on top."
-    return [*lines, Line(basis, tone="$text-muted")]
+    return [*lines, Line(basis, tone="$foreground-muted")]

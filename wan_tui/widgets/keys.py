@@ -54,7 +54,7 @@ class Keys(Widget):
         for id in _PLACES:
             title = BY_ID[id].title if wide else _SHORT.get(BY_ID[id].title, BY_ID[id].title)
             key = keymap.get(id, "")
-            look = "$accent bold" if id == here else "$text-muted"
+            look = "$accent bold" if id == here else "$foreground-muted"
             parts.append(Content.assemble((key, "$primary"), " ", (title, look)))
         return Content("  " if wide else " ").join(parts)
 

@@ -70,12 +70,12 @@ def trouble_text(error: WanError, title: str = "") -> Content:
     """What, why, what to do."""
     parts: list[tuple[str, str] | str] = []
     if title:
-        parts.append((plain_lines(title) + "\n", "$text-muted"))
+        parts.append((plain_lines(title) + "\n", "$foreground-muted"))
     parts.append((plain_lines(error.message), "bold $error"))
     if error.cause:
-        parts += [("\n\nwhy  ", "$text-muted"), plain_lines(error.cause)]
+        parts += [("\n\nwhy  ", "$foreground-muted"), plain_lines(error.cause)]
     for suggestion in error.suggestions:
-        parts += [("\n\ndo   ", "$text-muted"), plain_lines(suggestion)]
+        parts += [("\n\ndo   ", "$foreground-muted"), plain_lines(suggestion)]
     if error.code:
-        parts += [(f"\n\n[{error.code}]", "$text-muted")]
+        parts += [(f"\n\n[{error.code}]", "$foreground-muted")]
     return Content.assemble(*parts)
