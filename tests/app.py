@@ -7,8 +7,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from rich.cells import cell_len
 from textual.app import App
+from textual.dom import DOMNode
+from textual.events import Key
+from textual.keys import _character_to_key
 from textual.pilot import Pilot
+
+from wan_tui.app import WanApp
+from wan_tui.text import plain
 
 
 def shown(app: App[Any]) -> str:
@@ -23,3 +30,38 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: flo
     while not condition():
         assert time.monotonic() < end, shown(pilot.app)
         await asyncio.sleep(0.02)
+
+
+class Watched(WanApp):
+    """The app, and what it was made to do: `performed` holds (the class an action was done by, its name)."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.performed: list[tuple[str, str]] = []
+
+    async def _dispatch_action(self, namespace: DOMNode, action_name: str, params: Any) -> bool:
+        done = await super()._dispatch_action(namespace, action_name, params)
+        if done:
+            self.performed.append((type(namespace).__name__, action_name))
+        return done
+
+
+async def send(app: App[Any], *keys: str) -> None:
+    """Keys as the terminal sends them, one after the other; a single letter is typed."""
+    for key in keys:
+        single = len(key) == 1
+        app.post_message(Key(_character_to_key(key) if single else key, key if single else None))
+        await asyncio.sleep(0.02)
+
+
+def ragged(app: App[Any]) -> list[str]:
+    """What is wrong with the lines that are painted: each is exactly as wide as the terminal, and holds no control."""
+    lines = app.screen._compositor.render_strips(app.size)[: app.size.height]
+    wrong = []
+    for number, line in enumerate(lines):
+        text = "".join(segment.text for segment in line)
+        if cell_len(text) != app.size.width:
+            wrong.append(f"line {number} takes {cell_len(text)} of {app.size.width} cells: {text!r}")
+        if plain(text) != text or "\t" in text:
+            wrong.append(f"line {number} controls the terminal: {text!r}")
+    return wrong

@@ -184,7 +184,7 @@ class WanApp(TerminalApp):
             self.tell(f"Queued: {len(ids)} videos." if len(ids) > 1 else "Queued.")
             self.tell_place()
 
-        in_background(self, lambda: self.session.submit(jobs()), accepted, self.show_error)
+        in_background(self, lambda: self.session.submit(jobs), accepted, self.show_error)
 
     def diagnose(self, reference: str, then: str = "") -> None:
         """Go where a model or folder is checked, and check it; `then` is smoke or export."""

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from engine.control import Control
-from engine.errors import Cancelled, WanError
+from engine.errors import Cancelled, RunError, WanError
 
 if TYPE_CHECKING:
     from engine.events import Bus, Failed
@@ -25,7 +25,12 @@ class Session:
     """Implements what `terminal.run` asks of an engine: `busy`, `finish`, `stop`."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the transfers; the screen takes it, too: nothing waits while it is held
+        self._opening = threading.Lock()
+        self._accepting = threading.Lock()  # held while jobs go into the journal
+        self._changed = threading.Condition()
+        self._submitting = 0  # threads that check jobs, or hand them to the worker
+        self._over = False  # nothing new is begun
         self._worker: Worker | None = None
         self._journal: Journal | None = None
         self._transfers: dict[str, tuple[threading.Thread, Control]] = {}
@@ -43,7 +48,7 @@ class Session:
         """The journal, opened once. Raises RunError."""
         from engine.runtime.journal import Journal
 
-        with self._lock:
+        with self._opening:
             if self._journal is None:
                 self._journal = Journal()
             return self._journal
@@ -52,20 +57,34 @@ class Session:
         """Jobs of processes that died since, marked as interrupted."""
         return self.journal().recover()
 
-    def submit(self, jobs: Sequence[Checked]) -> list[str]:
-        """Accept checked jobs into the journal and the queue; their ids."""
-        worker = self._started()
-        return [worker.submit(job) for job in jobs]
+    def submit(self, jobs: Callable[[], Sequence[Checked]]) -> list[str]:
+        """Accept the checked jobs that `jobs` makes into the journal and the queue; their ids.
+
+        From here on they are work under way: `finish` waits for them. Raises what `jobs` raises, and RunError
+        `stopped` where all was stopped meanwhile.
+        """
+        with self._changed:
+            self._submitting += 1
+        try:
+            checked = jobs()
+            with self._accepting:
+                if self._over:
+                    raise RunError("stopped", "The program is being ended: nothing was queued.")
+                worker = self._started()
+                return [worker.submit(job) for job in checked]
+        finally:
+            with self._changed:
+                self._submitting -= 1
+                self._changed.notify_all()
 
     def _started(self) -> Worker:
         from engine.runtime.worker import Worker
 
-        journal = self.journal()
-        with self._lock:
-            if self._worker is None:
-                self._worker = Worker(journal, self.bus)
-                self._worker.start()
-            return self._worker
+        if self._worker is None:
+            worker = Worker(self.journal(), self.bus)
+            worker.start()
+            self._worker = worker
+        return self._worker
 
     # Jobs: from anywhere
 
@@ -89,7 +108,8 @@ class Session:
     def transfer(
         self, id: str, work: Callable[[Control], object], over: Callable[[str], object], kind: str | None = None
     ) -> bool:
-        """Do work in a thread of its own, under the name `id`; False where something of that name is under way.
+        """Do work in a thread of its own, under the name `id`; False where something of that name is under way, or all
+        is being brought to its end.
 
         What `kind` names is told on the bus when it begins and ends, before and after all it says itself. A failure is
         said there, too. `over(state)` is called from that thread: done, stopped or failed.
@@ -110,20 +130,20 @@ class Session:
                 state = "failed"
                 self.bus.publish(_said(id, explain(error)))
             finally:
-                if kind:
-                    self.bus.publish(TransferOver(job=id, state=state))
-                with self._lock:
+                with self._lock:  # whoever hears of the end finds it over, and may begin it anew
                     del self._transfers[id]
+                    if kind:
+                        self.bus.publish(TransferOver(job=id, state=state))
             over(state)
 
         with self._lock:
-            if id in self._transfers:
+            if self._over or id in self._transfers:
                 return False
             thread = threading.Thread(target=run, name=f"transfer {id}")
+            if kind:
+                self.bus.publish(TransferBegun(job=id, what=kind))
+            thread.start()
             self._transfers[id] = (thread, control)
-        if kind:
-            self.bus.publish(TransferBegun(job=id, what=kind))
-        thread.start()
         return True
 
     def stop_transfer(self, id: str) -> None:
@@ -142,24 +162,38 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """Whether a job runs or waits, or a transfer is under way."""
-        return bool(self.transfers) or bool(self._worker and self._worker.busy)
+        """Whether a job is submitted, waits or runs, or a transfer is under way."""
+        return bool(self._submitting or self.transfers or (self._worker and self._worker.busy))
 
     def finish(self) -> None:
         """Wait until all of it is done: what was asked for is not lost with the screen."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or not self._submitting)
+        self._begin_no_more()
         if self._worker:
             self._worker.close()
             self._worker.join()
-        for thread, _ in list(self._transfers.values()):
+        for thread, _ in self._under_way():
             thread.join()
 
     def stop(self, reason: str) -> None:
         """Stop all of it, and wait until it is over."""
-        for _, control in list(self._transfers.values()):
+        self._begin_no_more()
+        for _, control in self._under_way():
             control.cancel(reason)
         if self._worker:
             self._worker.cancel_all(reason)
         self.finish()
+
+    def _begin_no_more(self) -> None:
+        """A worker that began after this would be closed by nobody, and keep the process from ending."""
+        with self._accepting, self._lock, self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def _under_way(self) -> list[tuple[threading.Thread, Control]]:
+        with self._lock:
+            return list(self._transfers.values())
 
 
 def _said(id: str, error: WanError) -> Failed:

@@ -64,7 +64,7 @@ def _flush() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wan-tui",
-        description="Runs the Wan 2.1 and 2.2 video models.",
+        description="Runs the Wan 2.1 and 2.2 video models. Without a command it opens the app.",
         epilog="Exit status: 0 done, 1 failed, 2 bad usage or job file, 3 model absent or unfit, 4 does not fit, "
         "130 cancelled, 143 terminated.",
         allow_abbrev=False,

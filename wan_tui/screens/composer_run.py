@@ -80,9 +80,10 @@ class Running(FormPlace):
             from engine.runtime.prepare import prepare
 
             made = submit(form, axes, here)
-            checked: list[Checked] = [
-                prepare(job, here / NAME, catalog, None if job.output.path else output) for job in made.jobs
-            ]
+
+            def checked() -> list[Checked]:
+                return [prepare(job, here / NAME, catalog, None if job.output.path else output) for job in made.jobs]
+
             session.submit(checked)
             return made
 

@@ -1,0 +1,196 @@
+"""The whole way of a user by keyboard alone, from a model that is not here to a clip that is asked for again.
+
+It is walked by hands that press keys and read the screen: those of a pilot, or those of a terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from tests.local_hub import LocalHub
+
+MODEL = "tiny@1.0"
+PROMPT = "a red circle [/b] moving right"
+PATIENCE_S = 60.0
+_KEPT = os.environ.get("WAN_TUI_CAPTURES")  # a folder for the screens of each step, to be looked at
+
+
+class Hands(ABC):
+    """`screen()` is what is shown, line by line."""
+
+    steps = 0
+
+    @abstractmethod
+    async def press(self, *keys: str) -> None:
+        """Keys by Textual's names."""
+
+    @abstractmethod
+    def screen(self) -> str: ...
+
+    @abstractmethod
+    def keep(self, file: Path) -> None:
+        """The screen with its colours, in a file of that name and some suffix."""
+
+    async def sees(self, *texts: str, patience_s: float = PATIENCE_S) -> str:
+        """Wait until all of it is shown, across the ends of lines, too; the screen."""
+        end = time.monotonic() + patience_s
+        while not all(text in (screen := self.screen()) or text in _joined(screen) for text in texts):
+            assert time.monotonic() < end, f"waited in vain for {texts} in\n{screen}"
+            await asyncio.sleep(0.03)
+        return screen
+
+    async def lacks(self, text: str) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while text in (screen := self.screen()):
+            assert time.monotonic() < end, f"{text!r} does not go away from\n{screen}"
+            await asyncio.sleep(0.03)
+
+    async def to(self, field: str) -> None:
+        """Tab until the mark of the form stands at the field."""
+        for _ in range(30):
+            before = _marked(self.screen())
+            if before.startswith(f"▸{field} "):
+                return
+            await self.press("tab")
+            end = time.monotonic() + PATIENCE_S
+            while (now := _marked(self.screen())) == before or not now:
+                assert time.monotonic() < end, f"tab does nothing at {before!r}"
+                await asyncio.sleep(0.02)
+        raise AssertionError(f"no field {field} in\n{self.screen()}")
+
+    async def fill(self, field: str, value: str) -> None:
+        await self.to(field)
+        await self.press(*value)
+        await self.sees(value)
+
+    async def done(self, step: str) -> None:
+        """A step of the way is made; its screen is kept where somebody wants to look at it."""
+        self.steps += 1
+        if _KEPT:
+            folder = Path(_KEPT)
+            folder.mkdir(parents=True, exist_ok=True)
+            await asyncio.sleep(0.3)  # what is still on its way to the screen belongs to it
+            file = folder / f"{self.steps:02d}-{step}"
+            file.with_suffix(".txt").write_text(self.screen() + "\n", encoding="utf-8")
+            self.keep(file)
+
+
+def _joined(screen: str) -> str:
+    return re.sub(r"\s+", " ", screen.replace("▌", " "))
+
+
+def _marked(screen: str) -> str:
+    """The line of the form where the mark stands."""
+    return next((line for line in screen.splitlines() if line.startswith("▸")), "")
+
+
+@contextmanager
+def small_library(folder: Path, pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """A Hub that has a pipeline which renders, and a manifest that names it."""
+    home = folder / "hub" / "demo"
+    home.mkdir(parents=True)
+    (home / "tiny").symlink_to(pipeline)
+    model = {"title": "A tiny one", "family": "t2v", "repo": "demo/tiny", "revision": "main"}
+    manifest = folder / "manifest.toml"
+    manifest.write_text(tomli_w.dumps({"models": {MODEL: model}}), encoding="utf-8")
+    with LocalHub(folder / "hub") as hub:
+        monkeypatch.setenv("WAN_MODELS_MANIFEST", str(manifest))
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub
+
+
+async def journey(hands: Hands, steps: int = 40) -> None:
+    """Walk it; the job has so many steps, and takes a few seconds."""
+    await get_a_model(hands)
+    await ask_for_a_video(hands, steps)
+    await watch_cancel_and_run_again(hands)
+    await look_at_it_and_ask_again(hands)
+
+
+async def get_a_model(hands: Hands) -> None:
+    await hands.sees("Welcome to wan-tui", "Esc")
+    await hands.done("welcome")
+    await hands.press("escape")
+    await hands.lacks("Welcome to wan-tui")
+    await hands.sees("t2v-A14B@2.2.0")
+    await hands.press("slash", *"tiny", "enter", "g")
+    await hands.sees("▸tiny@1.0", "· absent")
+    await hands.lacks("t2v-A14B@2.2.0")
+    await hands.done("found")
+    await hands.press("d")
+    await hands.sees("✓ verified", "tiny@1.0 is here")
+    await hands.done("downloaded")
+    await hands.press("v")
+    await hands.sees("every byte")
+    await hands.done("verified")
+    await hands.press("c")
+    await hands.sees("Diagnostics", "✓ runs: tiny@1.0", "text_encoder")
+    await hands.done("checked")
+
+
+async def ask_for_a_video(hands: Hands, steps: int) -> None:
+    await hands.press("f2")
+    await hands.sees("▸tiny@1.0")
+    await hands.press("n")
+    await hands.sees("Composer", MODEL, "It wants a prompt")
+    await hands.done("composer")
+    await hands.fill("Prompt", PROMPT)
+    await hands.fill("Size", "64*64")
+    await hands.fill("Frames", "9")
+    await hands.fill("Steps", str(steps))
+    await hands.fill("Seed", "7")
+    await hands.fill("Device", "cpu")
+    await hands.sees("✓ Ready", "25.3 MB", "Rung staged", "Time —", "seed 7")
+    await hands.done("planned")
+    await hands.press("ctrl+r")
+    await hands.sees("Queued: 1 clip")
+    await hands.done("queued")
+
+
+async def watch_cancel_and_run_again(hands: Hands) -> None:
+    await hands.press("f5")
+    await hands.sees("Monitor", "Devices", "▶ runs", "▶ denoise", "step ")
+    await hands.done("watched")
+    await hands.press("x")
+    await hands.sees(f"Cancel the job that runs ({MODEL})?")
+    await hands.done("asked")
+    await hands.press("y")
+    await hands.sees("– cancelled")
+    await hands.done("cancelled")
+    await hands.press("f6")
+    await hands.sees("History", "– cancelled")
+    await hands.done("queue")
+    await hands.press("r")
+    await hands.sees("The same once more")
+    await hands.done("again")
+    await hands.press("enter")
+    await hands.sees("Running", "▶ denoise")
+    await hands.done("running-again")
+    await hands.sees("✓ finished")
+    await hands.done("finished")
+
+
+async def look_at_it_and_ask_again(hands: Hands) -> None:
+    await hands.press("f7")
+    screen = await hands.sees("Gallery", "1 video", f"{MODEL}-7.mp4", "steps", "seed")
+    end = time.monotonic() + PATIENCE_S
+    while sum(screen.count(sign) for sign in "▀▄█") < 30:  # the thumbnail
+        assert time.monotonic() < end, screen
+        await asyncio.sleep(0.05)
+        screen = hands.screen()
+    await hands.done("gallery")
+    await hands.press("r")
+    await hands.sees("Composer", "Loaded", "✓ Ready", "seed 7")
+    await hands.to("Prompt")
+    await hands.sees(PROMPT, "64*64")
+    await hands.done("loaded")
