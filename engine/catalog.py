@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 from engine.errors import JobError
 from engine.paths import shipped
 from engine.regular import regular_bytes
+from engine.tomltext import loads
 
 FAMILY_TASKS: dict[str, tuple[str, ...]] = {
     "t2v": ("text", "video"),
@@ -248,7 +248,7 @@ _OUTDATES = {
 def _read(path: Path) -> dict[str, Any]:
     here = _Place(str(path))
     try:
-        document = tomllib.loads(regular_bytes(path, _MOST_BYTES).decode("utf-8-sig"))
+        document = loads(regular_bytes(path, _MOST_BYTES).decode("utf-8-sig"))
     except OSError as error:
         remedy = "Let WAN_MODELS_MANIFEST name a readable file, or unset it."
         raise here.bad(f"cannot be read: {error.strerror}", remedy) from error

@@ -18,6 +18,7 @@ from typing import Any
 
 from engine.errors import JobError
 from engine.job import MAX_SEED, Inputs, Job, Memory, Output, Segment
+from engine.tomltext import loads
 
 PROMPT_BYTES = 100_000
 FILE_BYTES = 4_000_000
@@ -227,7 +228,7 @@ def read_table(file: Path) -> tuple[dict[str, Any], str]:
     """The TOML of a file, not yet checked, and its source. Raises `JobError`."""
     source = _read_text(file)
     try:
-        return tomllib.loads(source), source
+        return loads(source), source
     except tomllib.TOMLDecodeError as error:
         raise JobError("bad-toml", f"{file} is not valid TOML: {error}.", suggestions=_toml_hints(source)) from None
     except ValueError:  # a number of thousands of digits
@@ -315,7 +316,7 @@ def _override_value(names: list[str], raw: str) -> Any:
 def literal(raw: str) -> Any:
     """A value as TOML writes it; what is not TOML is a text."""
     try:
-        parsed = tomllib.loads(f"v = {raw}")
+        parsed = loads(f"v = {raw}")
     except (ValueError, RecursionError):
         return raw
     return parsed["v"] if set(parsed) == {"v"} else raw

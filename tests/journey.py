@@ -10,7 +10,7 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tests.local_hub import LocalHub
 
 MODEL = "tiny@1.0"
 PROMPT = "a red circle [/b] moving right"
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 _KEPT = os.environ.get("WAN_TUI_CAPTURES")  # a folder for the screens of each step, to be looked at
 
 
@@ -41,37 +41,40 @@ class Hands(ABC):
     def keep(self, file: Path) -> None:
         """The screen with its colours, in a file of that name and some suffix."""
 
-    async def sees(self, *texts: str, patience_s: float = PATIENCE_S) -> str:
-        """Wait until all of it is shown, across the ends of lines, too; the screen."""
-        end = time.monotonic() + patience_s
+    async def sees(self, *texts: str) -> None:
+        """Wait until all of it is shown, across the ends of lines, too."""
+        end = time.monotonic() + PATIENCE_S
         while not all(text in (screen := self.screen()) or text in _joined(screen) for text in texts):
             assert time.monotonic() < end, f"waited in vain for {texts} in\n{screen}"
             await asyncio.sleep(0.03)
-        return screen
 
     async def lacks(self, text: str) -> None:
+        await self.until(lambda: text not in self.screen())
+
+    @abstractmethod
+    def pictured(self) -> bool:
+        """Whether a picture is shown."""
+
+    async def until(self, holds: Callable[[], object]) -> None:
         end = time.monotonic() + PATIENCE_S
-        while text in (screen := self.screen()):
-            assert time.monotonic() < end, f"{text!r} does not go away from\n{screen}"
+        while not holds():
+            assert time.monotonic() < end, self.screen()
             await asyncio.sleep(0.03)
 
     async def to(self, field: str) -> None:
         """Tab until the mark of the form stands at the field."""
         for _ in range(30):
-            before = _marked(self.screen())
-            if before.startswith(f"▸{field} "):
+            before = _marked(self.screen())[0]
+            if before == field:
                 return
             await self.press("tab")
-            end = time.monotonic() + PATIENCE_S
-            while (now := _marked(self.screen())) == before or not now:
-                assert time.monotonic() < end, f"tab does nothing at {before!r}"
-                await asyncio.sleep(0.02)
+            await self.until(lambda last=before: _marked(self.screen())[0] not in ("", last))  # type: ignore[misc]
         raise AssertionError(f"no field {field} in\n{self.screen()}")
 
     async def fill(self, field: str, value: str) -> None:
         await self.to(field)
         await self.press(*value)
-        await self.sees(value)
+        await self.until(lambda: _marked(self.screen()) == (field, value))
 
     async def done(self, step: str) -> None:
         """A step of the way is made; its screen is kept where somebody wants to look at it."""
@@ -89,9 +92,10 @@ def _joined(screen: str) -> str:
     return re.sub(r"\s+", " ", screen.replace("▌", " "))
 
 
-def _marked(screen: str) -> str:
-    """The line of the form where the mark stands."""
-    return next((line for line in screen.splitlines() if line.startswith("▸")), "")
+def _marked(screen: str) -> tuple[str, str]:
+    """The field of the form where the mark stands, and what is typed there."""
+    found = re.search(r"^▸(\S+(?: \S+)*)(?: +(\S+(?: \S+)*))?", screen, re.MULTILINE)
+    return (found[1], found[2] or "") if found else ("", "")
 
 
 @contextmanager
@@ -123,9 +127,12 @@ async def get_a_model(hands: Hands) -> None:
     await hands.press("escape")
     await hands.lacks("Welcome to wan-tui")
     await hands.sees("t2v-A14B@2.2.0")
-    await hands.press("slash", *"tiny", "enter", "g")
+    await hands.press("slash")
+    await hands.sees(" filter")
+    await hands.press(*"tiny")
     await hands.sees("▸tiny@1.0", "· absent")
     await hands.lacks("t2v-A14B@2.2.0")
+    await hands.press("enter")
     await hands.done("found")
     await hands.press("d")
     await hands.sees("✓ verified", "tiny@1.0 is here")
@@ -182,12 +189,8 @@ async def watch_cancel_and_run_again(hands: Hands) -> None:
 
 async def look_at_it_and_ask_again(hands: Hands) -> None:
     await hands.press("f7")
-    screen = await hands.sees("Gallery", "1 video", f"{MODEL}-7.mp4", "steps", "seed")
-    end = time.monotonic() + PATIENCE_S
-    while sum(screen.count(sign) for sign in "▀▄█") < 30:  # the thumbnail
-        assert time.monotonic() < end, screen
-        await asyncio.sleep(0.05)
-        screen = hands.screen()
+    await hands.sees("Gallery", "1 video", f"{MODEL}-7.mp4", "steps", "seed")
+    await hands.until(hands.pictured)
     await hands.done("gallery")
     await hands.press("r")
     await hands.sees("Composer", "Loaded", "✓ Ready", "seed 7")

@@ -19,6 +19,7 @@ from tests.tmux_run import HERE, InTmux, in_tmux
 from wan_tui.app import WanApp
 from wan_tui.session import Session
 from wan_tui.settings import Settings
+from wan_tui.widgets.picture import Picture
 
 
 class OfThePilot(Hands):
@@ -35,6 +36,9 @@ class OfThePilot(Hands):
 
     def screen(self) -> str:
         return shown(self._app)
+
+    def pictured(self) -> bool:
+        return any(picture._strips for picture in self._app.screen.query(Picture))
 
     def keep(self, file: Path) -> None:
         file.with_suffix(".svg").write_text(self._app.export_screenshot(), encoding="utf-8")
@@ -59,7 +63,7 @@ def assert_made(here: Path) -> None:
 def test_the_whole_way_with_a_pilot(here: Path) -> None:
     async def go() -> None:
         app = WanApp(Session(), Settings(), first_start=True)
-        async with app.run_test(size=(80, 24)):
+        async with app.run_test(size=(80, 24), notifications=True):
             try:
                 await journey(OfThePilot(app))
             finally:

@@ -1,4 +1,4 @@
-"""Every action of the app, walked through: its key, the palette, its help, and that it does something in every state."""
+"""Every action of the app: its key, the palette, its help, and that it does something in every state."""
 
 from __future__ import annotations
 
@@ -58,9 +58,15 @@ def walk(steps: Walk, size: tuple[int, int] = (80, 24), settings: Settings | Non
 
 async def go_to(app: Watched, pilot: Pilot[int], name: str) -> Place:
     """Out of whatever is open, to a place, and until it stands still."""
-    await leave(app, pilot)
-    await send(app, BY_ID[f"app.{name}"].keys.split(",")[0])
-    await until(pilot, lambda: isinstance(app.screen, Place) and name == app.screen.PLACE)
+
+    def there() -> bool:
+        return isinstance(app.screen, Place) and app.screen.PLACE == name
+
+    for _ in range(5):  # a question may come late, from a thread
+        await leave(app, pilot)
+        await send(app, BY_ID[f"app.{name}"].keys.split(",")[0])
+        if await comes(there, 2):
+            break
     await rest(app, pilot)
     place = app.screen
     assert isinstance(place, Place)
@@ -84,7 +90,7 @@ async def rest(app: Watched, pilot: Pilot[int], still: float = 0.06) -> str:
     end = since + 10
     while (now := asyncio.get_running_loop().time()) < end:
         text = timeless(shown(app))
-        if text != before or "ooking" in text or "Checking" in text:
+        if not text or text != before or "Looking" in text or "Checking " in text:
             before, since = text, now
         elif now - since > still:
             break
@@ -102,7 +108,9 @@ def timeless(text: str) -> str:
 def test_every_action_tells_what_it_is() -> None:
     assert len(BY_ID) == len(ACTIONS)
     for action in ACTIONS:
-        assert re.fullmatch(r"(app|list|library|diagnostics|composer|monitor|queue|gallery)\.[a-z]+(-[a-z]+)*", action.id)
+        assert re.fullmatch(
+            r"(app|list|library|diagnostics|composer|monitor|queue|gallery)\.[a-z]+(-[a-z]+)*", action.id
+        )
         assert action.keys and action.title and cell_len(action.title) <= 13, action
         assert action.help.endswith(".") and action.help[0].isupper(), action
 
@@ -134,7 +142,9 @@ def test_every_key_reaches_its_action_in_its_place() -> None:
                 await send(app, "escape")
                 await until(pilot, lambda place=place: place.focused is None)  # type: ignore[misc]
             for action in named(name, "app"):
-                assert callable(getattr(app if action.place == "app" else place, f"action_{action.method}", None)), action
+                assert callable(getattr(app if action.place == "app" else place, f"action_{action.method}", None)), (
+                    action
+                )
             reached(place, named(name, "app"))
 
     walk(steps)
@@ -148,6 +158,7 @@ def reached(place: Screen[None], actions: list[Action], *, priority: bool = Fals
                 (binding, node)
                 for node, bindings in place._binding_chain
                 for binding in bindings.key_to_bindings.get(key, ())
+                if binding.action not in ("scroll_left", "scroll_right")  # lets the key go on where nothing scrolls so
             ]
             before = [binding for binding, _ in holders if binding.priority] + [b for b, _ in holders if not b.priority]
             if priority and not (before and before[0].priority):
@@ -177,7 +188,7 @@ def test_keys_of_the_users_own() -> None:
         await rest(app, pilot)
         assert app.performed == []  # the default keys are free
 
-    walk(steps, settings=settings)
+    walk(steps, (120, 40), settings)
 
 
 def test_every_action_can_have_a_key_of_its_own() -> None:
@@ -212,7 +223,9 @@ async def go_to_by(app: Watched, pilot: Pilot[int], key: str, name: str) -> Plac
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 20), (200, 50)])
-def test_the_footer_fits_and_cuts_no_key(size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_footer_fits_and_cuts_no_key(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     async def steps(app: Watched, pilot: Pilot[int]) -> None:
@@ -270,11 +283,11 @@ def test_the_palette_does_every_action_from_another_place(tmp_path: Path, monkey
                 if action.place == "list" or action.id == "app.quit":
                     continue
                 await go_to(app, pilot, "gallery" if action.place != "gallery" else "library")
-                words = action.title if action.place == "app" else f"{action.place}: {action.title}"
+                words = action.title if action.place == "app" else f"{action.place.capitalize()}: {action.title}"
                 await send(app, "ctrl+p")
                 await until(pilot, lambda: "What to do" in shown(app))
                 await send(app, *words)
-                await until(pilot, lambda words=words: f"▸{words.capitalize()}" in shown(app))  # type: ignore[misc]
+                await until(pilot, lambda words=words: f"▸{words}" in shown(app))  # type: ignore[misc]
                 app.performed.clear()
                 said = len(app.said)
                 await send(app, "enter")
@@ -326,7 +339,7 @@ def test_every_key_does_something(state: str, tmp_path: Path, monkeypatch: pytes
             walk(steps)
     else:
         walk(steps)
-    assert idle == []
+    assert not idle, "\n".join(idle)
 
 
 async def pressed(app: Watched, pilot: Pilot[int], name: str, action: Action, state: str) -> list[str]:

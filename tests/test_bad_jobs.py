@@ -20,6 +20,7 @@ TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "unclosed string": ('prompt = "a cat', ("not valid TOML", "end of document")),
     "unquoted prompt": ("prompt = a cat", ("not valid TOML", "quotes")),
     "key twice": (GOOD + "steps = 2\nsteps = 3", ("not valid TOML", "overwrite")),
+    "endless key": (".".join(["a"] * 200_000) + " = 1", ("not valid TOML", "parts", "line 1")),
     "nested too deeply": ("prompt = " + "[" * 20000, ("nested too deeply",)),
     "no prompt": ('model = "ti2v-5B"', ("prompt is missing",)),
     "misspelt key": (GOOD + "stpes = 20", ("line 3", "stpes", "Did you mean steps?")),

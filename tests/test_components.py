@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,32 @@ def test_one_component_leaves_before_the_next_comes(tiny_model: TinyModel) -> No
     held.release()
     assert before() is None
     assert gone == [True] * 4
+
+
+def test_a_large_vocabulary_is_announced_long_enough_to_be_painted(tiny_model: TinyModel, tmp_path: Path) -> None:
+    """Reading one lets no other thread run."""
+    order: list[object] = []
+
+    class Ears(Bus):
+        def publish(self, event: Event) -> None:
+            order.append(event.state if isinstance(event, Stage) else event)
+
+    class Patient(Control):
+        def wait(self, seconds: float) -> None:
+            order.append(seconds >= 0.2)
+
+    def load(folder: Path) -> list[object]:
+        order.clear()
+        held = components(folder)
+        held.voice, held.control = Voice(Ears(), "j", lambda: (None, None)), Patient()
+        held.small("tokenizer")
+        return order
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("t2v"), folder)
+    assert load(folder) == ["started", "finished"]
+    (folder / "tokenizer" / "large.json").write_bytes(b" " * 3_000_000)
+    assert load(folder) == ["started", True, "finished"]
 
 
 def test_a_stand_in_knows_what_its_component_will_be(tiny_model: TinyModel) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PLACES = ("library", "diagnostics", "composer", "monitor", "queue", "gallery")
 HEAVY = ("torch", "diffusers", "transformers", "textual")
 
 
@@ -24,6 +25,7 @@ def test_nobody_imports_upward() -> None:
         "import engine",
         "import wan_tui.cli",
         "import wan_tui.headless",
+        "import wan_tui.composing.examine, wan_tui.composing.presets, wan_tui.composing.sweep, wan_tui.composing.draft",
         "import engine.runtime.worker, engine.video.write, engine.memory.plan, engine.jobfile",
         "from wan_tui.cli import main; main(['models', 'list'])",
         "from wan_tui.cli import main; main(['jobs', 'list'])",
@@ -31,6 +33,19 @@ def test_nobody_imports_upward() -> None:
 )
 def test_nothing_heavy_is_loaded(statement: str) -> None:
     assert _loaded_by(statement, HEAVY) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import wan_tui.app",
+        *(f"import wan_tui.app, wan_tui.screens.{name}" for name in PLACES),
+        "import wan_tui.screens.welcome, wan_tui.screens.messages, wan_tui.widgets.picture",
+    ],
+)
+def test_no_screen_loads_what_the_engine_computes_with(statement: str) -> None:
+    computes = ("torch", "diffusers", "transformers", "numpy", "PIL", "huggingface_hub", "httpx")
+    assert _loaded_by(statement, computes) == []
 
 
 @pytest.mark.parametrize("flag", ["--version", "--help"])

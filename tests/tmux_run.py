@@ -47,6 +47,11 @@ class InTmux(Hands):
         """The screen with the sequences of its colours."""
         return self._tmux("capture-pane", "-p", "-e", "-t", "app")
 
+    def pictured(self) -> bool:
+        """In half blocks, or in characters where there are no colours."""
+        screen = self.screen()
+        return sum(screen.count(sign) for sign in "▀▄█*#%@") > 20
+
     def keep(self, file: Path) -> None:
         file.with_suffix(".ansi").write_text(self.coloured(), encoding="utf-8")
 

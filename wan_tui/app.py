@@ -284,7 +284,8 @@ class WanApp(TerminalApp):
             return
         if getattr(self.screen, "PLACE", "") != action.place:
             await self.switch_mode(action.place)
-        await self.screen.run_action(f"screen.{action.method}")
+        if not await self.screen.run_action(f"screen.{action.method}"):
+            self.tell(f"{action.title}: there is nothing to do that with now.", "warning")
 
     def action_theme(self) -> None:
         from wan_tui.widgets.choose import Choose, Option

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from engine.tomltext import loads
 from wan_tui.settings_fields import FIELDS, Settings, toml_value
 
 # A value on one line, as a pattern.
@@ -80,7 +81,7 @@ The text above is made from `wan_tui/settings_fields.py`; a test holds it to tha
 def parse_settings(data: bytes) -> dict[str, Any]:
     """The table of a file. Raises `ValueError` with what is wrong with it."""
     try:
-        return tomllib.loads(data.decode("utf-8-sig"))
+        return loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(f"it is not UTF-8 (line {line})") from None

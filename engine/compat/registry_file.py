@@ -9,7 +9,6 @@ import errno
 import hashlib
 import os
 import stat
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -31,6 +30,7 @@ from engine.compat.registry_rules import (
     read_text,
     shown,
 )
+from engine.tomltext import loads
 
 MOST_BYTES = 1 << 20
 _MOST_DOTS = 64  # in a line: what a dotted key costs to read grows with the square of its parts
@@ -103,7 +103,7 @@ def _parse(place: Place, data: bytes) -> dict[str, Any]:
         for number, line in enumerate(text.split("\n"), 1):
             if line.count(".") > _MOST_DOTS and not line.lstrip().startswith("#"):
                 raise place.bad(f"has more than {_MOST_DOTS} dots in line {number}", "Write it in several lines.")
-        return tomllib.loads(text)
+        return loads(text)
     except (ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         told = "".join(char if char.isprintable() else "?" for char in why)[:200]

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +34,11 @@ from engine.voice import Voice
 _OURS = ("engine", "wan_tui")
 # What torch says when the device or its driver failed, and nothing that was computed.
 _DEVICE = ("CUDA", "CUBLAS", "CUDNN", "cuDNN", "HIP error", "NCCL", "NVML")
+
+# A large vocabulary is read, for a second or more, in one piece that lets no other thread run: a screen stands still.
+# So what is loaded is said, and has been painted, before.
+_LARGE_BYTES = 2_000_000
+_SEEN_S = 0.25
 
 log = logging.getLogger("wan_tui")
 
@@ -81,6 +87,8 @@ class Components:
             with self.voice.during("load", name):
                 kind = self.kind(name)
                 try:
+                    if _is_large(self.folder.path / name):
+                        self.control.wait(_SEEN_S)
                     self._small[name] = kind.from_pretrained(self.folder.path / name, local_files_only=True)
                 except Exception as error:  # over damaged files the libraries raise nearly anything
                     raise self._bad(name, error) from error
@@ -246,6 +254,10 @@ def _of_the_model(error: Exception) -> bool:
         innermost = innermost.tb_next
     raised_in = str(innermost.tb_frame.f_globals.get("__name__", "")) if innermost else ""
     return raised_in.split(".", 1)[0] not in _OURS
+
+
+def _is_large(folder: Path) -> bool:
+    return any(file.stat().st_size > _LARGE_BYTES for file in folder.iterdir())
 
 
 def _watch(module: nn.Module, control: Control) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from engine.errors import JobError
 from engine.jobfile import FILE_BYTES
 from engine.regular import regular_bytes
 from engine.runtime.journal import JobRow, Journal, State
+from engine.tomltext import loads
 from engine.video.place import SIDECAR_SUFFIX, sidecar_path
 from engine.video.probe import read_metadata
 
@@ -31,8 +31,6 @@ _LARGEST = 10**19  # no figure of a job is larger
 # As every sidecar is written here. One with texts of several lines, by hand, is parsed as a whole.
 _FIGURE = re.compile(r"^(width|height|frames|fps|seed) = (\d{1,19})$", re.MULTILINE)
 _WORD = re.compile(r'^(model|prompt|task|started|path) = "(?:[^"\\\n]|\\.)*"$', re.MULTILINE)
-# tomllib takes a time that grows with the square of a key's parts: hours for what fits in a sidecar.
-_ENDLESS_KEY = re.compile(r"""(?m)(?:^|[\[{,])[ \t]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +212,8 @@ def _figures(text: str) -> dict[str, int]:
 
 def _parsed(text: str) -> dict[str, Any]:
     """TOML; empty when it is none."""
-    if _ENDLESS_KEY.search(text):
-        return {}
     try:
-        return tomllib.loads(text)
+        return loads(text)
     except (ValueError, RecursionError):
         return {}
 

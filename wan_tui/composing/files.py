@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from engine.errors import JobError
 from engine.job import Inputs, Job
 from engine.jobfile import job_from_table, read_table
 from engine.paths import write_atomic
+from engine.tomltext import loads
 from wan_tui.composing.form import Form
 from wan_tui.composing.read import form_of, path_text
 
@@ -51,7 +51,7 @@ def load_text(source: str, file: Path, here: Path) -> Loaded:
     """The same of a text that lies, or lay, in `file`. Raises `JobError`."""
     file = here / file
     try:
-        table = tomllib.loads(source)
+        table = loads(source)
     except (ValueError, RecursionError) as error:
         raise JobError("bad-toml", f"{file} is not valid TOML: {error}.") from None
     return _loaded(table, source, file, here)

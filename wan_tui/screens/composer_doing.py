@@ -35,6 +35,7 @@ class Doing(Running):
     # The fields
 
     def action_default(self) -> None:
+        self.take_typed()
         key = self._view.focused_key
         if key is None:
             self.app.tell("Go to the field that is to be the model's default.", "warning")
@@ -46,6 +47,7 @@ class Doing(Running):
             self.change(form)
 
     def action_seed_mode(self) -> None:
+        self.take_typed()
         at = SEED_MODES.index(self.form.seed_mode)
         self.change(self.form.with_seed_mode(SEED_MODES[(at + 1) % len(SEED_MODES)]))
 
@@ -61,6 +63,7 @@ class Doing(Running):
     # The editor
 
     def action_editor(self) -> None:
+        self.take_typed()
         key = self._view.focused_key
         key = key if key in LONG_TEXTS else "prompt"
         try:
@@ -94,6 +97,7 @@ class Doing(Running):
         self.app.tell(" ".join((f"Loaded {name}.", *loaded.notes)))
 
     def action_save(self) -> None:
+        self.take_typed()
         reading = read(self.asked, self.here)
         if reading.job is None:
             self.tell_problem()

@@ -12,7 +12,6 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import DescendantFocus
 from textual.message import Message
-from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
 from wan_tui.composing.fields import Field, fields
@@ -69,11 +68,7 @@ class FormView(Vertical):
     """
 
     class Changed(Message):
-        """A field was typed into."""
-
-        def __init__(self, key: str, text: str) -> None:
-            super().__init__()
-            self.key, self.text = key, text
+        """A field was typed into: `taken` has what stands there by the time this is read."""
 
     class Entered(Message):
         """Enter was pressed in a field of one line."""
@@ -89,6 +84,7 @@ class FormView(Vertical):
             **{key: LongText(id=key) for key in LONG_TEXTS},
         }  # those of the lines are made when they are first shown, after the first paint; then they stay
         self._keys = {widget: key for key, widget in self.inputs.items()}
+        self._agreed: dict[str, str] = {}  # the text of each field that the form has, too
         self._shown = Shown(Form(), (), {}, {})
         self._texts: dict[str, Content] = {}
         self._painted = False
@@ -131,6 +127,7 @@ class FormView(Vertical):
                     section = one.section
             if one:
                 _fill(widget, one, shown.form.texts.get(key))
+                self._agreed[key] = text_of(widget)
         self._tell()
 
     def on_mount(self) -> None:
@@ -238,16 +235,20 @@ class FormView(Vertical):
     @on(Input.Changed)
     def _line_typed(self, event: Input.Changed) -> None:
         event.stop()
-        self._typed(event.input)
+        self.post_message(self.Changed())
 
     @on(TextArea.Changed)
     def _text_typed(self, event: TextArea.Changed) -> None:
         event.stop()
-        self._typed(event.text_area)
+        self.post_message(self.Changed())
 
-    def _typed(self, widget: Widget) -> None:
-        if isinstance(widget, Entry | LongText):
-            self.post_message(self.Changed(self._keys[widget], text_of(widget)))
+    def taken(self) -> dict[str, str]:
+        """The fields that were typed in since this was last asked, or the form shown. Keys come faster than messages:
+        whoever shows a form takes these in first, or takes letters away."""
+        typed = {key: text_of(widget) for key, widget in self.inputs.items()}
+        new = {key: text for key, text in typed.items() if text != self._agreed.get(key, "")}
+        self._agreed |= new
+        return new
 
     @on(Entry.Entered)
     def _entered(self, event: Entry.Entered) -> None:

@@ -28,6 +28,7 @@ class Running(FormPlace):
     _queueing = False
 
     def action_run(self) -> None:
+        self.take_typed()
         job = read(self.asked, self.here).job
         if job is None:
             self.tell_problem()
@@ -37,6 +38,7 @@ class Running(FormPlace):
             self._queue(())
 
     def action_sweep(self) -> None:
+        self.take_typed()
         from wan_tui.screens.composer_sweep import Sweep
 
         def chosen(axes: tuple[Axis, ...] | None) -> None:

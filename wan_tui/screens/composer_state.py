@@ -73,9 +73,17 @@ class FormPlace(DraftPlace):
     # The form changes
 
     @on(FormView.Changed)
-    def _typed(self, event: FormView.Changed) -> None:
-        if event.text != self.form.texts.get(event.key, ""):
-            self.change(self.form.put(event.key, event.text))
+    def take_typed(self) -> None:
+        """Take in what stands in the fields. Whoever reads the form at a key does this first."""
+        if self._took():
+            self.change(self.form)
+
+    def _took(self) -> bool:
+        """Have in the form what was typed; False where that is nothing new."""
+        typed = self._view.taken()
+        for key, text in typed.items():
+            self.form = self.form.put(key, text)
+        return bool(typed)
 
     def change(self, form: Form) -> None:
         """Show another form, and find out what is to be said of it."""
@@ -86,6 +94,7 @@ class FormPlace(DraftPlace):
 
     def replace(self, form: Form) -> None:
         """The same for one that was not typed; the one before can be had back."""
+        self.take_typed()
         if form != self.form:
             if self.form != Form():
                 self._before = [*self._before, self.form][-_REMEMBERED:]
@@ -115,6 +124,7 @@ class FormPlace(DraftPlace):
         return fitted(self.form, self.spec).form
 
     def show_form(self) -> None:
+        self._took()
         spec, form = self.spec, self.form
         self.fields = tuple(self._with_folder(one) for one in fields(spec, form))
         self.problems = dict(read(fitted(form, spec).form, self.here).problems)
@@ -188,6 +198,7 @@ class FormPlace(DraftPlace):
         self.in_background(work, self._found)
 
     def _found(self, found: _Found) -> None:
+        self.take_typed()
         self.catalog, self._broken = found.catalog, found.broken
         if found.draft and not self._ready:
             self.restore(found.draft)
@@ -251,8 +262,12 @@ class FormPlace(DraftPlace):
     # The way out
 
     def on_screen_suspend(self) -> None:
+        self._took()
         if self._rest:
             self._rest.stop()
+
+    def on_unmount(self) -> None:
+        self._took()
 
     def leave_text(self) -> None:
         self.last_key = self._view.focused_key or self.last_key

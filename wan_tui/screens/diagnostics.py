@@ -275,7 +275,10 @@ class Diagnostics(Place):
             self.check(key)
 
     def action_check(self) -> None:
-        self._open(self._target())
+        key = self._target()
+        if key in self._found and self.has_class("-reading"):
+            self.app.tell(f"{self._found[key].title} is checked again.")  # the report may well be the same
+        self._open(key)
 
     def action_mend(self) -> None:
         from wan_tui.widgets.choose import Choose, Option

@@ -166,3 +166,4 @@ class Gallery(GalleryView):
 
     def action_refresh(self) -> None:
         self.look()
+        self.app.tell("Looking for videos again.")

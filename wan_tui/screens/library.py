@@ -213,6 +213,7 @@ class Library(Doing):
     def action_refresh(self) -> None:
         self.forget_failures()
         self.reload()
+        self.app.tell("The manifest and the disk are read again.")
 
     def action_show(self) -> None:
         if self.shelf is None:

@@ -159,3 +159,4 @@ class Queue(QueueView):
 
     def action_refresh(self) -> None:
         self.reading.look(anew=True)
+        self.app.tell("The journal is read again.")

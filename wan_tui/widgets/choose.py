@@ -79,8 +79,16 @@ class Choose(ModalScreen[str | None]):
     def _narrow(self, event: Input.Changed) -> None:
         listing = self.query_one(Listing)
         listing.filter(event.value)
-        listing.move_to(0)  # Enter takes the first that matches, wherever the cursor was
+        listing.move_to(self._likeliest(event.value))  # Enter takes it, wherever the cursor was
         self._tell()
+
+    def _likeliest(self, typed: str) -> int:
+        """The first that is called what was typed, else the first that begins so, else the first."""
+        sought = typed.strip().casefold()
+        labels = [self._options[row.key].label.casefold() for row in self.query_one(Listing).rows]
+        exact = (at for at, label in enumerate(labels) if label == sought)
+        begun = (at for at, label in enumerate(labels) if label.startswith(sought))
+        return next(exact, next(begun, 0))
 
     @on(Listing.Moved)
     def _tell(self) -> None:
