@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from rich.cells import cell_len
+from textual._context import visible_screen_stack
 from textual.app import App
 from textual.dom import DOMNode
 from textual.events import Key
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
+from textual.strip import Strip
 
 from wan_tui.app import WanApp
 from wan_tui.text import plain
@@ -20,8 +22,13 @@ from wan_tui.text import plain
 
 def shown(app: App[Any]) -> str:
     """The screen as text, line by line."""
-    lines = app.screen._compositor.render_strips(app.size)[: app.size.height]
-    return "\n".join("".join(segment.text for segment in line).rstrip() for line in lines)
+    return "\n".join("".join(segment.text for segment in line).rstrip() for line in painted(app))
+
+
+def painted(app: App[Any]) -> list[Strip]:
+    """The screen line by line as Textual paints it: below a question stands the place."""
+    visible_screen_stack.set(app._background_screens)
+    return app.screen._compositor.render_strips(app.size)[: app.size.height]
 
 
 async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 20) -> None:
@@ -56,9 +63,8 @@ async def send(app: App[Any], *keys: str) -> None:
 
 def ragged(app: App[Any]) -> list[str]:
     """What is wrong with the lines that are painted: each is exactly as wide as the terminal, and holds no control."""
-    lines = app.screen._compositor.render_strips(app.size)[: app.size.height]
     wrong = []
-    for number, line in enumerate(lines):
+    for number, line in enumerate(painted(app)):
         text = "".join(segment.text for segment in line)
         if cell_len(text) != app.size.width:
             wrong.append(f"line {number} takes {cell_len(text)} of {app.size.width} cells: {text!r}")

@@ -19,15 +19,17 @@ from rich.cells import cell_len
 from rich.style import Style
 from textual.app import App
 
+from tests.app import painted
+
 FOLDER = Path(__file__).parent / "snapshots"
 UPDATE = os.environ.get("WAN_TUI_SNAPSHOTS") == "update"
-_LETTERS = string.ascii_letters + string.digits + "!#$%&*+=?@"
+_LETTERS = string.ascii_letters + string.digits + "".join(map(chr, range(0x410, 0x450)))
 _ATTRIBUTES = ("bold", "dim", "italic", "underline", "reverse", "strike")
 
 
 def captured(app: App[Any], hide: Mapping[str, str]) -> str:
     """The screen. `hide` are patterns of what no test can fix, and what stands in their place, as wide."""
-    lines = app.screen._compositor.render_strips(app.size)[: app.size.height]
+    lines = painted(app)
     text = "\n".join("".join(segment.text for segment in line).rstrip() for line in lines)
     for pattern, instead in hide.items():
         text = re.sub(pattern, instead, text)

@@ -211,7 +211,9 @@ def history() -> list[dict[str, Any]]:
 # Clips
 
 
-def clip(path: Path, day: int, *, seed: int = 7, colour: tuple[int, int, int] = (200, 90, 30), prompt: str = PROMPT) -> Path:
+def clip(
+    path: Path, day: int, *, seed: int = 7, colour: tuple[int, int, int] = (200, 90, 30), prompt: str = PROMPT
+) -> Path:
     """A clip with its sidecar, as a run writes them: two areas, so that one sees a picture."""
     job = Job(model="t2v-1.3B@2.1.0", prompt=prompt, width=64, height=32, frames=5, fps=8, steps=40, guidance=5.0,
               seed=seed, output=Output(path, 18))  # fmt: skip

@@ -631,3 +631,20 @@ def test_without_a_terminal_the_editor_says_so(folder: Path, monkeypatch: pytest
         assert "There is no terminal to lend." in desk.told and desk.place.form.texts == {"prompt": "a cat"}
 
     compose(steps)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, 4])
+def test_keys_that_come_faster_than_the_form_is_judged_are_all_there(turns: int, folder: Path) -> None:
+    """A form shown at an older letter was put over the newer ones: on a slow line keys come in bursts."""
+    text = "a ginger cat walks along the wall"
+
+    async def steps(desk: Desk) -> None:
+        await desk.go_to("prompt")
+        for char in text:
+            desk.app.post_message(Key(_character_to_key(char), char))
+            for _ in range(turns):  # of the loop
+                await asyncio.sleep(0)
+        await desk.until(lambda: desk.place.form.texts.get("prompt") == text)
+        assert desk.place._view.inputs["prompt"].typed == text  # type: ignore[union-attr]
+
+    compose(steps)

@@ -79,7 +79,7 @@ def test_find_download_stop_go_on_and_have_it_verified(shelf: Shelf) -> None:
         await until(pilot, lambda: "kB/s" in shown(app) and " left" in shown(app))  # of the whole
         await until(pilot, lambda: ".safetensors" in shown(app))  # and each file
         assert "%" in line_of(app, "mine@1.0")
-        await see(pilot, "space stops it", "download mine@1.0")
+        await see(pilot, "x stops it", "download mine@1.0")
         await pilot.press("space")
         await until(pilot, lambda: "◐ paused" in line_of(app, "mine@1.0"))
         await see(pilot, "d goes on with it")
@@ -119,12 +119,12 @@ def test_a_flipped_byte_is_found_and_repaired(shelf: Shelf) -> None:
         await pilot.press("v")
         await until(pilot, lambda: "✗ corrupt" in line_of(app, "mine@1.0"))
         assert f"{SHARD}: its digest is" in said(app)
-        await see(pilot, "x fetches what is damaged again")
+        await see(pilot, "m fetches what is damaged again")
         await until(pilot, lambda: not app.session.busy)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, FullCard))
         await see(pilot, "digest is")
-        await pilot.press("escape", "x")
+        await pilot.press("m")
         await until(pilot, lambda: "✓ verified" in line_of(app, "mine@1.0"))
 
     walk(steps)
@@ -199,7 +199,7 @@ def test_without_a_network_that_is_told_and_the_list_still_works(shelf: Shelf, m
         await pilot.press("d")
         await until(pilot, lambda: "✗ failed" in line_of(app, "mine@1.0"))
         await until(pilot, lambda: "offline" in line_of(app, "mine@1.0"))
-        await see(pilot, "e tells all of it")
+        await see(pilot, "w tells all of it")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Trouble))
         await see(pilot, "[offline]", "1 Download it again")
@@ -217,7 +217,7 @@ def test_what_the_hub_refuses_is_told(shelf: Shelf) -> None:
         await pilot.press("d")
         await until(pilot, lambda: "✗ failed" in line_of(app, "mine@1.0"))
         shelf.hub.gated.clear()
-        await pilot.press("e")
+        await pilot.press("w")
         await until(pilot, lambda: isinstance(app.screen, Trouble))
         await pilot.press("1")
         await until(pilot, lambda: "✓ verified" in line_of(app, "mine@1.0"))
@@ -252,7 +252,7 @@ def test_a_broken_manifest_is_told_until_it_is_mended(shelf: Shelf) -> None:
 
     async def steps(app: WanApp, pilot: Pilot[Any], library: Library) -> None:
         await see(pilot, "[bad-manifest]", "'[/b]x@1'")
-        for key in ("d", "v", "x", "D", "i", "space", "e", "y", "t"):
+        for key in ("d", "v", "x", "D", "i", "m", "e", "w", "y", "t"):
             await pilot.press(key)
         shelf.manifest.write_text(good, encoding="utf-8")
         await pilot.press("r")

@@ -564,6 +564,7 @@ def test_the_private_names_of_textual_are_what_they_were() -> None:
     from textual.app import App
     from textual.driver import Driver
     from textual.drivers.linux_driver import LinuxDriver
+    from textual.timer import Timer
 
     driver = inspect.getsource(LinuxDriver)
     for used in (
@@ -595,6 +596,7 @@ def test_the_private_names_of_textual_are_what_they_were() -> None:
         "driver_class or self.get_driver_class()",
     ):
         assert used in source, used
+    assert "if self._skip and next_timer < now:" in inspect.getsource(Timer)
     parser = XTermParser(False)
     assert [getattr(message, "key", None) for message in parser.feed("k")] == ["k"]
     assert list(parser.tick()) == []

@@ -129,6 +129,23 @@ def test_whoever_hears_of_a_job_can_cancel_it(desk: Desk, tiny_model: TinyModel)
     assert desk.journal.row(job).state is State.CANCELLED
 
 
+def test_code_that_would_end_the_program_ends_its_job_alone(desk: Desk, tiny_model: TinyModel) -> None:
+    """A model that is trusted brings code of its own."""
+
+    class Leaves(Bus):
+        def publish(self, event: Event) -> None:
+            desk.bus.publish(event)
+            if isinstance(event, JobStarted) and event.job == first:
+                raise SystemExit(3)
+
+    desk.worker = Worker(desk.journal, Leaves())
+    first, second = desk.submit(tiny_model("t2v"), 1), desk.submit(tiny_model("t2v"), 2)
+    desk.worker.start()
+    desk.close()
+    assert desk.worker.ends == {first: Exit.FAILED, second: Exit.DONE}
+    assert desk.journal.row(first).state is State.FAILED
+
+
 def test_the_last_word_about_every_job_is_said_before_the_worker_ends(desk: Desk, tiny_model: TinyModel) -> None:
     """Many that wait are let go by one thread while the other ends: `join` waits for both."""
     model = tiny_model("t2v")

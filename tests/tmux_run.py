@@ -50,16 +50,18 @@ class InTmux(Hands):
     def pictured(self) -> bool:
         """In half blocks, or in characters where there are no colours."""
         screen = self.screen()
-        return sum(screen.count(sign) for sign in "▀▄█*#%@") > 20
+        return sum(screen.count(sign) for sign in "▀▄█=+*#%@") > 40
 
     def keep(self, file: Path) -> None:
         file.with_suffix(".ansi").write_text(self.coloured(), encoding="utf-8")
 
     async def ends(self) -> str:
         """Wait until the program has ended; its status."""
-        while (state := self._tmux("display-message", "-p", "-t", "app", "#{pane_dead} #{pane_dead_status}"))[0] != "1":
-            await asyncio.sleep(0.05)
-        return state.split()[1]
+        await self.until(lambda: len(self._state()) == 2)
+        return self._state()[1]
+
+    def _state(self) -> list[str]:
+        return self._tmux("display-message", "-p", "-t", "app", "#{pane_dead} #{pane_dead_status}").split()
 
     def close(self) -> None:
         self._tmux("kill-server")

@@ -7,7 +7,6 @@ takes them, ten times a second at most, folds them into `live`, and tells the pl
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import os
 import time
@@ -74,7 +73,8 @@ class WanApp(TerminalApp):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS = bindings("app")
     CSS = """
-    Toast { max-width: 76; }
+    ToastRack { margin-bottom: 2; }
+    Toast { max-width: 76; padding: 0 1; }
     Input > .input--cursor, TextArea > .text-area--cursor { text-style: reverse; }
     """
 
@@ -139,8 +139,8 @@ class WanApp(TerminalApp):
     def _news(self) -> None:
         """Take in what the engine said, now or as soon as the screen may be painted again."""
         due = self._last_news + self._every_s - time.monotonic()
-        if due > 0:  # not `set_timer`: one that is late the first time it looks never fires
-            asyncio.get_running_loop().call_later(due, self.call_later, self._news)
+        if due > 0:
+            self.set_timer(due, self._news)
             return
         self._last_news = time.monotonic()
         events = self._inbox.take()
@@ -266,7 +266,9 @@ class WanApp(TerminalApp):
     def own_bindings(self) -> Iterator[Binding]:
         """The keys of the app and of the place that is shown, as the user has them."""
         for holder in (self, self.screen_stack[0]):
-            for same_key in holder._bindings.key_to_bindings.values():
+            bindings = holder._bindings.copy()
+            bindings.apply_keymap(self._keymap)
+            for same_key in bindings.key_to_bindings.values():
                 yield from same_key
 
     def get_key_display(self, binding: Binding) -> str:
@@ -284,7 +286,7 @@ class WanApp(TerminalApp):
             return
         if getattr(self.screen, "PLACE", "") != action.place:
             await self.switch_mode(action.place)
-        if not await self.screen.run_action(f"screen.{action.method}"):
+        if not await self.run_action(f"screen.{action.method}", self.screen):
             self.tell(f"{action.title}: there is nothing to do that with now.", "warning")
 
     def action_theme(self) -> None:

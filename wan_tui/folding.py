@@ -45,6 +45,7 @@ class TransferOver(Event):
 
 
 _LOG_LINES = 200  # of one job
+_MOST_OVER = 500  # jobs; the journal knows all of them
 _KINDS = {Download: "download", Verify: "verify", Import: "import", Convert: "convert"}
 
 
@@ -58,9 +59,18 @@ def fold(live: Live, event: Event) -> None:
     elif isinstance(event, LibraryProgress | Downloaded | Failed):
         live.transfers[event.id] = fold_transfer(live.transfers.get(event.id), event)
     elif event.job in live.jobs or isinstance(event, JobQueued):
-        live.jobs[event.job] = fold_job(live.jobs.get(event.job) or JobNow(event.job), event)
+        job = live.jobs[event.job] = fold_job(live.jobs.get(event.job) or JobNow(event.job), event)
+        if job.over:
+            _forget_the_oldest(live)
     elif isinstance(event, Notice) and event.job in live.transfers:
         live.transfers[event.job] = replace(live.transfers[event.job], notice=event.message)
+
+
+def _forget_the_oldest(live: Live) -> None:
+    """An app may be left open for weeks."""
+    over = sorted((job.end.time, id) for id, job in live.jobs.items() if job.end)
+    for _, id in over[:-_MOST_OVER]:
+        del live.jobs[id]
 
 
 def told(live: Live, event: Event) -> tuple[str, str] | None:

@@ -15,7 +15,7 @@ _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STAT
 log = logging.getLogger("wan_tui")
 
 
-def explain(error: Exception) -> WanError:
+def explain(error: BaseException) -> WanError:
     """The `WanError` for an exception that ended a job."""
     if isinstance(error, WanError):
         return error
@@ -38,7 +38,7 @@ def explain(error: Exception) -> WanError:
     )
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     torch = sys.modules.get("torch")
@@ -47,6 +47,6 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:500] if lines else type(error).__name__

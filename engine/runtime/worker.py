@@ -138,7 +138,7 @@ class Worker:
             done = travel(Traveller(asked, job_id, control, self._bus, note))
         except Cancelled as cancelled:
             return self._cancelled(job_id, cancelled.reason)
-        except Exception as error:  # noqa: BLE001  (named, recorded and told: nothing goes on silently)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (named, recorded and told: nothing goes on silently)
             return self._failed(job_id, explain(error))
         self._finished(job_id, done)
         return Exit.DONE

@@ -13,5 +13,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("diagnostics.stop", "x", "Stop", "Stop the smoke test, or the export, that runs."),
     Action("diagnostics.export", "e", "Export", "Write all there is to know about the model into a file to pass on."),
-    Action("diagnostics.copy", "y", "Copy path", "Copy the path of the clip or the exported file, else of the model."),
+    Action(
+        "diagnostics.copy-path", "y", "Copy path", "Copy the path of the clip or the exported file, else of the model."
+    ),
 )

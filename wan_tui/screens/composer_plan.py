@@ -62,10 +62,11 @@ def plan_lines(known: Known, width: int) -> Content:
     first = " · ".join((_model(known), _device(prospect), _clips(known.form)))
     figures = " · ".join(f"{name} {text}" for name, text in _figures(prospect))
     predicted = "" if _predicted(prospect) else " (not predicted yet)"
+    memory = memory_words(prospect)
     room = 20 if width >= 76 else 12
     lines = [
         Content.styled(_cut(first, width), "bold"),
-        Content.assemble((bar(*_shares(prospect, room)), "$accent"), " ", memory_words(prospect)),
+        Content.assemble((bar(*_shares(prospect, room)), "$accent"), " ", _cut(memory, width - room - 1)),
         Content(_cut(f"Rung {_rung(prospect)} · {figures}{predicted}", width)),
         Content(_cut(_state(known).plain, width)).stylize(_tone(known)),
     ]

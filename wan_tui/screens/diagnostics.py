@@ -51,7 +51,7 @@ class Diagnostics(Place):
     LABEL = "Diagnostics"
     ABOUT = (
         "This box, and whether a model runs on it: Enter checks the one under the cursor, o any folder or file. Before "
-        "a check, fits and too large are judged by the parameters of the largest component alone."
+        "a check, may fit and too big are judged by the parameters of the largest component alone."
     )
     BINDINGS = bindings("diagnostics")
     DEFAULT_CSS = """
@@ -242,7 +242,8 @@ class Diagnostics(Place):
     @on(Listing.Moved)
     def _look_at_keys(self) -> None:
         """Have the footer drawn again when other keys have become of use."""
-        can = tuple(bool(self.check_action(name, ())) for name in ("check", "mend", "smoke", "stop", "export", "copy"))
+        names = ("check", "mend", "smoke", "stop", "export", "copy_path")
+        can = tuple(bool(self.check_action(name, ())) for name in names)
         if can != self._can:
             self._can = can
             self.refresh_bindings()
@@ -264,7 +265,7 @@ class Diagnostics(Place):
             return bool(self._ways())
         if action == "stop":
             return bool(self._work.running)
-        if action == "copy":
+        if action == "copy_path":
             return bool(self._path())
         return True
 
@@ -346,7 +347,7 @@ class Diagnostics(Place):
         report = self._found[key].report if key in self._found else None
         return self._work.path(key) or (str(report.path) if report and report.path else "")
 
-    def action_copy(self) -> None:
+    def action_copy_path(self) -> None:
         path = self._path()
         self.app.copy_to_clipboard(path)
         self.app.tell(f"Copied: {path}")

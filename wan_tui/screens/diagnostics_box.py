@@ -78,7 +78,7 @@ def full(machine: Machine) -> list[Line]:
         f"{name} {version or 'is not installed'}" for name, version in machine.versions.items() if name != "torch"
     )
     lines += [Line(text) for text in others]
-    note = "In the list, fits and too large are judged by the parameters of the largest component alone; activations"
+    note = "In the list, may fit and too big are judged by the parameters of the largest component alone; activations"
     return [*lines, GAP, Line(f"{note} come on top.", tone="$foreground-muted", head=True)]
 
 

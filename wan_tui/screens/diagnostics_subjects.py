@@ -87,7 +87,7 @@ def _row(one: Known, checked: Mapping[str, Report | None]) -> Row:
     tone = "dim" if not one.here else _STATES.get(one.state, "")
     known: Cell = ("not yet", "dim")
     if one.runnable:
-        known = {True: ("fits", "dim"), False: ("too large", "warn"), None: (UNKNOWN, "dim")}[one.fits]
+        known = {True: ("may fit", "dim"), False: ("too big", "warn"), None: (UNKNOWN, "dim")}[one.fits]
     amount = UNKNOWN if one.bytes is None else size(one.bytes)
     return Row(one.id, (one.id, (one.state, tone), amount, _verdict(one.id, checked, known)), one.title)
 
@@ -103,5 +103,5 @@ def verdict_cell(report: Report) -> Cell:
     from wan_tui.telling import NO_ROOM
 
     if report.verdict == "conditions" and any(one.code in NO_ROOM for one in report.findings):
-        return "! too large", "warn"
+        return "! too big", "warn"
     return _VERDICTS[report.verdict]

@@ -88,7 +88,7 @@ class Gallery(GalleryView):
 
     # Its settings
 
-    def action_reload(self) -> None:
+    def action_compose(self) -> None:
         if clip := self._chosen():
             self.in_background(self._job_of(clip), lambda text: self.app.compose_job(text, str(clip.path)))
 

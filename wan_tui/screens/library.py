@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -234,12 +233,11 @@ class Library(Doing):
             return
         from wan_tui.screens.library_card import FullCard
 
-        def closed(compose: bool | None, id: str) -> None:
-            if compose:
-                self.app.compose_with(id)
+        def closed(action: str | None) -> None:
+            if action:
+                self.app.call_later(self.app.perform, action)
 
-        full = FullCard(entry, self.variants(entry), self.now(entry), self.keys())
-        self.app.push_screen(full, partial(closed, id=entry.id))
+        self.app.push_screen(FullCard(entry, self.variants(entry), self.now(entry), self.keys()), closed)
 
     def variants(self, entry: Entry) -> list[Entry]:
         """Those of a model, where that is one."""

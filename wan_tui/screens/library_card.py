@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -21,6 +22,7 @@ from wan_tui.text import one_line
 from wan_tui.widgets.listing import fitted
 
 if TYPE_CHECKING:
+    from wan_tui.app import WanApp
     from wan_tui.screens.library_read import Entry
 
 _LABEL = 9  # cells
@@ -125,13 +127,19 @@ def _files(entry: Entry, width: int, most: int) -> list[Content]:
     return lines
 
 
-class FullCard(ModalScreen[bool]):
-    """Ends with True where a video of the model is wanted."""
+_ACT_HERE = {
+    f"library.{name}"
+    for name in ["download", "compose", "verify", "check", "stop", "repair", "import", "remove", "copy-path", "explain"]
+}
 
-    ABOUT: ClassVar[str] = "All that is known of a model, with its files. n or Enter composes a video with it."
+
+class FullCard(ModalScreen[str | None]):
+    """Ends with the id of the library's action whose key was pressed, or None."""
+
+    ABOUT: ClassVar[str] = "All that is known of a model, with its files. The library's keys act on it; Enter composes."
     BINDINGS = [
-        Binding("escape,q", "leave(False)", "Close", priority=True),
-        Binding("n,enter", "leave(True)", "Compose", priority=True),
+        Binding("escape,q", "leave", "Close", priority=True),
+        Binding("enter", "compose", "Compose", priority=True),
         Binding("j,down", "scroll(1)", "Down", show=False),
         Binding("k,up", "scroll(-1)", "Up", show=False),
         Binding("ctrl+d,pagedown,space", "scroll(10)", "Page down", show=False),
@@ -158,8 +166,16 @@ class FullCard(ModalScreen[bool]):
         with Vertical():
             with VerticalScroll(can_focus=False):
                 yield Static(id="full-card")
-            keys = Content.assemble(("n", "$accent bold"), " compose   ", ("j k", "$accent bold"), " move   ")
-            yield Static(keys + Content.assemble(("Esc", "$accent bold"), " close"), id="card-keys")
+            keys = (
+                ("Enter", " compose   "),
+                ("j k", " move   "),
+                ("Esc", " close   "),
+                ("", "letters act as in the list"),
+            )
+            yield Static(
+                Content.assemble(*(part for key, does in keys for part in ((key, "$accent bold"), does))),
+                id="card-keys",
+            )
 
     def on_mount(self) -> None:
         self.on_resize()
@@ -172,5 +188,18 @@ class FullCard(ModalScreen[bool]):
         scroll = self.query_one(VerticalScroll)
         scroll.scroll_to(y=scroll.scroll_y + lines, animate=False)
 
-    def action_leave(self, compose: bool) -> None:
-        self.dismiss(compose)
+    def action_compose(self) -> None:
+        self.dismiss("library.compose")
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+    def on_key(self, event: Key) -> None:
+        """A letter that acts on the model in the list acts on it here."""
+        if event.key not in self._bindings.key_to_bindings:
+            app: WanApp = self.app  # type: ignore[assignment]
+            for binding in app.own_bindings():
+                if binding.key == event.key and binding.id in _ACT_HERE:
+                    event.stop()
+                    self.dismiss(binding.id)
+                    return

@@ -19,6 +19,7 @@ from wan_tui.widgets.listing import fitted
 STAGES = ("check", "encode", "denoise", "decode", "write")
 _UNITS = {"denoise": "step", "decode": "frame"}
 _IN = "   "
+_STOPPED = {"user": "Stopped on request.", "terminated": "Stopped with the program."}
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _result(job: JobNow, width: int) -> list[Line]:
         case JobFailed() as end:
             return [(_IN, (fitted(end.message, room).rstrip(), "bad")), (_IN, (f"[{one_line(end.code)}]", "dim"))]
         case JobCancelled() as end:
-            return [(f"{_IN}Stopped: {fitted(end.reason, room - 9).rstrip()}.",)]
+            return [(f"{_IN}{_STOPPED.get(end.reason, fitted(end.reason, room).rstrip())}",)]
     return []
 
 

@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from engine.errors import WanError
 from wan_tui.background import in_background
+from wan_tui.terminal.punctual import Punctual
 from wan_tui.widgets.filtered import Filtered
 from wan_tui.widgets.headline import Headline
 from wan_tui.widgets.keys import Keys
@@ -25,7 +26,7 @@ T = TypeVar("T")
 LEAST = (60, 20)  # columns and rows below which nothing can be shown well
 
 
-class Place(Screen[None]):
+class Place(Punctual, Screen[None]):
     """One of the six. `PLACE` is its name in the registry of actions, `LABEL` what people call it.
 
     A hidden place is told nothing and paints nothing: `refresh_all` is called when it is shown, `news` while it

@@ -115,7 +115,7 @@ class Queue(QueueView):
 
         self.app.submit(jobs)
 
-    def action_edit(self) -> None:
+    def action_compose(self) -> None:
         entry = self._chosen()
         if entry:
             session = self.app.session
@@ -146,7 +146,7 @@ class Queue(QueueView):
         lines = (f"{time.strftime('%H:%M:%S', time.localtime(at))}  {plain_lines(said)}" for at, said in log)
         sheet.show(Content.styled("What the job said\n", "bold $primary"), Content("\n".join(lines)))
 
-    def action_copy(self) -> None:
+    def action_copy_path(self) -> None:
         entry = self._chosen()
         if entry and entry.output:
             self.app.copy_to_clipboard(entry.output)

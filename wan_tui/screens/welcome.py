@@ -88,7 +88,7 @@ def box_lines(found: Prospect) -> list[Line]:
 
     lines = brief(found.machine, 2)
     lines = [line for line in lines if line.label not in ("torch", "disk")]
-    lines.append(Line(", ".join(found.fitting) or "none that this box is known to hold", "fits", "$success"))
+    lines.append(Line(", ".join(found.fitting) or "none that this box is known to hold", "may fit", "$success"))
     if found.too_large:
         lines.append(Line(", ".join(found.too_large), "too big"))
     basis = "By the parameters of the largest component alone; activations come on top."

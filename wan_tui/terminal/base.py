@@ -17,10 +17,11 @@ from textual.events import Key
 from engine.errors import Exit
 from wan_tui.terminal.clipboard import osc52
 from wan_tui.terminal.driver import SafeDriver
+from wan_tui.terminal.punctual import Punctual
 from wan_tui.terminal.signals import Signals
 
 
-class TerminalApp(App[int]):
+class TerminalApp(Punctual, App[int]):
     """An app whose end, crash and signals are dealt with. Run it with `run_app`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="suspend")]
@@ -65,7 +66,7 @@ class TerminalApp(App[int]):
         if not isinstance(self._driver, SafeDriver):
             return
         if self._outside and number != signal.SIGINT:
-            os.kill(self._outside.pid, number)  # the app waits for it
+            self._outside.send_signal(number)  # the app waits for it; it may be over already
         if number == signal.SIGHUP:
             self._driver.hurry()
             self._leave()

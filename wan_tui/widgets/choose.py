@@ -58,7 +58,7 @@ class Choose(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            words = Input(placeholder=self._title, compact=True)
+            words = Input(placeholder=one_line(self._title), compact=True)
             words.cursor_blink = False
             yield words
             notes = min(24, max((len(option.note) for option in self._options.values()), default=0))

@@ -49,6 +49,8 @@ def summary(live: Live, waiting: int, *, wide: bool) -> str:
     parts = []
     if job := live.running:
         parts.append(job_line(job, wide=wide))
+    elif len(asked := [job for job in live.jobs.values() if job.state == "queued"]) > waiting:
+        parts.append(f"▶ {asked[0].model.rsplit('/', 1)[-1]} starts")
     if waiting:
         parts.append(f"{waiting} waiting")
     for transfer in live.transfers.values():

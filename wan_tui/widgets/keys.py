@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from textual.app import RenderResult
 from textual.binding import Binding
 from textual.content import Content
+from textual.keys import key_to_character
 from textual.widget import Widget
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Keys(Widget):
             if binding.show and active.enabled and binding.description:
                 shown.setdefault(binding.action, binding)
         pairs = [(self._key(binding), binding.description) for binding in shown.values()]
-        last = [("?", "Help"), ("^p", "All")]
+        last = [(self._reachable("app.help"), "Help"), (self._reachable("app.palette"), "All")]
         return _line(pairs, last, width)
 
     def _places(self, width: int) -> Content:
@@ -57,6 +58,17 @@ class Keys(Widget):
             look = "$accent bold" if id == here else "$foreground-muted"
             parts.append(Content.assemble((key, "$primary"), " ", (title, look)))
         return Content("  " if wide else " ").join(parts)
+
+    def _reachable(self, id: str) -> str:
+        """The shortest of the user's keys for an action of the app; not one that would be typed where the focus is."""
+        focused = self.screen.focused
+        keys = [
+            self._key(binding)
+            for binding in cast("WanApp", self.app).own_bindings()
+            if binding.id == id
+            and not (focused and focused.check_consume_key(binding.key, key_to_character(binding.key)))
+        ]
+        return min(keys, key=len, default="")
 
     def _key(self, binding: Binding) -> str:
         return self.app.get_key_display(binding)

@@ -1,0 +1,48 @@
+"""A timer that fires once does so, however late it comes to look at the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import SimpleNamespace
+
+import pytest
+from textual import timer as textual_timer
+from textual.app import App, ComposeResult
+from textual.screen import Screen
+from textual.widgets import Static
+
+from tests.app import until
+from wan_tui.terminal.punctual import Punctual
+
+
+class Held(Punctual, Screen[None]):
+    def compose(self) -> ComposeResult:
+        yield Static("here")
+
+
+class Beside(Punctual, App[None]):
+    """An app that is held up whenever a timer looks at the clock."""
+
+
+@pytest.fixture
+def held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look() -> float:
+        time.sleep(0.02)
+        return time.monotonic()
+
+    monkeypatch.setattr(textual_timer, "_time", SimpleNamespace(get_time=look))
+
+
+def test_a_timer_of_the_app_or_of_a_screen_is_late_and_not_lost(held_up: None) -> None:
+    async def run() -> None:
+        fired: list[str] = []
+        app = Beside()
+        async with app.run_test() as pilot:
+            screen = Held()
+            await app.push_screen(screen)
+            app.set_timer(0.01, lambda: fired.append("app"))
+            screen.set_timer(0.01, lambda: fired.append("screen"))
+            await until(pilot, lambda: sorted(fired) == ["app", "screen"], 5)
+
+    asyncio.run(run())
