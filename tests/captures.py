@@ -23,7 +23,11 @@ from tests.app import painted
 
 FOLDER = Path(__file__).parent / "snapshots"
 UPDATE = os.environ.get("WAN_TUI_SNAPSHOTS") == "update"
-_LETTERS = string.ascii_letters + string.digits + "".join(map(chr, range(0x410, 0x450)))
+_LETTERS = (
+    string.ascii_letters
+    + string.digits
+    + "".join(map(chr, (*range(0x410, 0x450), *range(0x3B1, 0x3C9), *range(0x531, 0x557))))
+)
 _ATTRIBUTES = ("bold", "dim", "italic", "underline", "reverse", "strike")
 
 

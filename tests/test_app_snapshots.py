@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -21,12 +20,12 @@ from engine.errors import WanError
 from engine.events import Download, Event, Failed
 from engine.hardware import Device
 from engine.runtime.check import _check_item, subject
-from engine.runtime.journal import Journal
 from engine.runtime.testload import LoadTest, Tried
 from tests import staged
 from tests.app import ragged, send, shown, until
 from tests.captures import Album, captured
 from tests.staged import H100, gpu, machine
+from wan_tui.actions import BY_ID
 from wan_tui.app import WanApp
 from wan_tui.composing.examine import Prospect
 from wan_tui.greeting import Prospect as Promise
@@ -36,7 +35,6 @@ from wan_tui.screens.diagnostics_smoke import SmokeNow
 from wan_tui.screens.gallery import Gallery
 from wan_tui.screens.library import Library
 from wan_tui.screens.monitor import Monitor
-from wan_tui.screens.place import Place
 from wan_tui.screens.queue import Queue
 from wan_tui.screens.welcome import Welcome
 from wan_tui.session import Session
@@ -126,6 +124,10 @@ def visit(folder: Path, where: str, about: str, size: tuple[int, int], steps: St
     asyncio.run(go())
 
 
+def key_of(id: str) -> str:
+    return BY_ID[id].keys.split(",")[0]
+
+
 def named(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
@@ -195,7 +197,7 @@ def test_library(size: tuple[int, int], fixed: Path, monkeypatch: pytest.MonkeyP
         staged.publish(see.app, [broken(id)])
         library.touch({id})
         await see.take("failed", "✗")
-        await see.press("w")
+        await see.press(key_of("library.explain"))
         await see.take("explained", "Esc close")
         await see.leave()
         (fixed / "manifest.toml").write_text('[models."x@1.0"]\nfamily = "none"\n')
@@ -290,7 +292,7 @@ async def a_form(see: Visit) -> Composer:
     return place
 
 
-def promised(place: Composer, **more: Any) -> None:
+async def promised(place: Composer, **more: Any) -> None:
     """What is known of the job, on a box that is always the same."""
     found = place.prospect
     known = Prospect(
@@ -307,7 +309,10 @@ def promised(place: Composer, **more: Any) -> None:
         need_basis="By the parameters of the largest component alone; activations come on top.",
         fits=True,
     )
-    place.prospect = replace(known, **more)
+    ours = replace(known, **more)
+    while place.prospect is not ours or place.examining:  # an answer about this box may still be on its way
+        place.prospect = ours
+        await asyncio.sleep(0.2)
     place.show_form()
 
 
@@ -315,13 +320,13 @@ def promised(place: Composer, **more: Any) -> None:
 def test_composer(size: tuple[int, int], fixed: Path) -> None:
     async def steps(see: Visit) -> None:
         place = await a_form(see)
-        promised(place, problem=None, model="demo@1")
+        await promised(place, problem=None, model="demo@1")
         await see.take("empty", "Compose")
         job = f'model = "t2v-1.3B"\nprompt = "{staged.PROMPT}"\nsize = "830*480"\nsteps = 40\nseed = 7\n'
         place.load_text(job, str(fixed / "cat.toml"))
         await see.sees("ginger cat")
         await until(see.pilot, lambda: place.settled)
-        promised(place)
+        await promised(place)
         await see.take("problem", "830")
         for key, state, text in (
             ("ctrl+o", "open", "Open a job"),
@@ -334,14 +339,14 @@ def test_composer(size: tuple[int, int], fixed: Path) -> None:
             await see.take(state, text)
             await see.leave()
             await until(see.pilot, lambda: place.settled)
-            promised(place)
+            await promised(place)
         place._view.go_to("model")
         await see.press("enter")
         await see.take("models", "t2v-A14B")
         await see.leave()
         await see.press("escape")
         await until(see.pilot, lambda: see.app.focused is None and place.settled)
-        promised(place)
+        await promised(place)
         await see.press("v")
         await see.take("plan", "Esc")
 
@@ -409,7 +414,7 @@ def test_queue(size: tuple[int, int], fixed: Path) -> None:
         await see.press("enter")
         await see.take("detail", "too little memory", "Esc close")
         await see.leave()
-        await see.press("r")
+        await see.press(key_of("queue.again"))
         await see.take("again", "With a new seed")
         await see.leave()
 
@@ -431,11 +436,11 @@ def test_gallery(size: tuple[int, int], fixed: Path) -> None:
         await see.sees("boat.mp4")
         await until(see.pilot, lambda: place.picture._strips and not place.picture.playing)
         await see.take("clips", "boat.mp4", "▸")
-        await see.press("m")
+        await see.press(key_of("gallery.mark"))
         await see.take("marked", "boat.mp4")
         await see.press("G")
         await see.take("broken", "cannot be used")
-        await see.press("D")
+        await see.press(key_of("gallery.delete"))
         await see.take("delete", "y delete it")
 
     visit(fixed, named(size), "gallery", size, steps)
@@ -517,7 +522,7 @@ def test_looks(look: str, fixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         await a_box(see)
         await see.take("diagnostics", "H100")
         place = await a_form(see)
-        promised(place, problem=None, model="demo@1")
+        await promised(place, problem=None, model="demo@1")
         await see.take("composer", "Compose")
         monitor: Monitor = await see.go_to("f5", Monitor)
         staged.sampled(see.app, gpu(), gpu(1))

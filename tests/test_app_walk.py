@@ -60,7 +60,7 @@ async def go_to(app: Watched, pilot: Pilot[int], name: str) -> Place:
     """Out of whatever is open, to a place, and until it stands still."""
 
     def there() -> bool:
-        return isinstance(app.screen, Place) and app.screen.PLACE == name
+        return isinstance(app.screen, Place) and name == app.screen.PLACE
 
     for _ in range(5):  # a question may come late, from a thread
         await leave(app, pilot)
@@ -184,7 +184,7 @@ def test_keys_of_the_users_own() -> None:
             await until(pilot, lambda done=done: done in [name for _, name in app.performed])  # type: ignore[misc]
         await leave(app, pilot)
         app.performed.clear()
-        await send(app, "t", "j", "f8")
+        await send(app, *(BY_ID[id].keys.split(",")[0] for id in ("library.show", "list.down", "app.messages")))
         await rest(app, pilot)
         assert app.performed == []  # the default keys are free
 

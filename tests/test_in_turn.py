@@ -14,15 +14,10 @@ from textual.widgets import Input
 
 from tests.app import shown, until
 from wan_tui.app import WanApp
-from wan_tui.in_turn import InTurn
 from wan_tui.session import Session
 from wan_tui.settings import Settings
 from wan_tui.widgets.ask import Ask
 from wan_tui.widgets.help import Help
-
-
-class Turned(InTurn, WanApp):
-    """The app whose keys wait for one another."""
 
 
 def typed(app: WanApp, text: str) -> None:
@@ -33,7 +28,7 @@ def typed(app: WanApp, text: str) -> None:
 def open_app(steps: Callable[[WanApp, Pilot[Any]], Awaitable[None]]) -> None:
     async def go() -> None:
         session = Session()
-        app = Turned(session, Settings())
+        app = WanApp(session, Settings())
         async with app.run_test(size=(80, 24)) as pilot:
             place: Any = app.screen
             await until(pilot, lambda: place.settled)

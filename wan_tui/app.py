@@ -217,23 +217,23 @@ class WanApp(TerminalApp):
 
     # Actions everywhere
 
-    def action_library(self) -> None:
-        self.switch_mode("library")
+    async def action_library(self) -> None:
+        await self.switch_mode("library")
 
-    def action_diagnostics(self) -> None:
-        self.switch_mode("diagnostics")
+    async def action_diagnostics(self) -> None:
+        await self.switch_mode("diagnostics")
 
-    def action_composer(self) -> None:
-        self.switch_mode("composer")
+    async def action_composer(self) -> None:
+        await self.switch_mode("composer")
 
-    def action_monitor(self) -> None:
-        self.switch_mode("monitor")
+    async def action_monitor(self) -> None:
+        await self.switch_mode("monitor")
 
-    def action_queue(self) -> None:
-        self.switch_mode("queue")
+    async def action_queue(self) -> None:
+        await self.switch_mode("queue")
 
-    def action_gallery(self) -> None:
-        self.switch_mode("gallery")
+    async def action_gallery(self) -> None:
+        await self.switch_mode("gallery")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a question stands open nobody goes elsewhere: it would be answered by nobody."""
@@ -328,7 +328,7 @@ class WanApp(TerminalApp):
         detail = "What was computed of it is lost; the jobs that wait go on."
         self.push_screen(Ask(f"Cancel the job that runs ({one_line(job.model)})?", detail, yes="cancel it"), answered)
 
-    def action_demo(self) -> None:
+    async def action_demo(self) -> None:
         """Queue the built-in model's clip and go where it can be watched."""
 
         def jobs() -> list[Checked]:
@@ -345,7 +345,7 @@ class WanApp(TerminalApp):
             return [prepare(one, here, load_catalog()) for one in expand(job)]
 
         self.submit(jobs)
-        self.switch_mode("monitor")
+        await self.switch_mode("monitor")
 
     async def action_quit(self) -> None:
         if not self.session.busy:

@@ -132,7 +132,7 @@ def take(app: WanApp, command: str) -> None:
         case ("models", "import", id, folder):
             _transfer(app, id, "import", folder)
         case ("models", "list", *_):
-            app.action_library()
+            app.call_later(app.action_library)
         case ("models", "show", name) | ("check", name):
             app.diagnose(name)
         case ("test-load", name):
@@ -152,7 +152,7 @@ def take(app: WanApp, command: str) -> None:
 
             revoke(app, name)
         case ("demo",):
-            app.action_demo()
+            app.call_later(app.action_demo)
         case _:
             app.copy_to_clipboard(command)
             app.tell(f"Copied, to be run in a shell: {command}")

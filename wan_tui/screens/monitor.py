@@ -22,8 +22,8 @@ class Monitor(MonitorView):
     def action_cancel(self) -> None:
         self.app.action_cancel_job()
 
-    def action_queue(self) -> None:
-        self.app.action_queue()
+    async def action_queue(self) -> None:
+        await self.app.action_queue()
 
     def action_log(self) -> None:
         if self.view == "log":

@@ -67,8 +67,9 @@ class Place(Punctual, Screen[None]):
 
     def on_screen_resume(self) -> None:
         """Shown, the first time or again. A subclass may have one, too: Textual calls both."""
-        self.told()
-        self.refresh_all()
+        if self.query(Headline):  # else the app is left while it is being built
+            self.told()
+            self.refresh_all()
 
     def told(self, events: Sequence[Event] = ()) -> None:
         """The app has taken in some events while this place is shown."""

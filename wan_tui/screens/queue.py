@@ -154,8 +154,8 @@ class Queue(QueueView):
         elif entry:
             self.app.tell("This job has no video (yet).", "warning")
 
-    def action_open(self) -> None:
-        self.app.action_gallery()
+    async def action_open(self) -> None:
+        await self.app.action_gallery()
 
     def action_refresh(self) -> None:
         self.reading.look(anew=True)

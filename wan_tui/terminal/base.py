@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.events import Key
@@ -17,11 +16,12 @@ from textual.events import Key
 from engine.errors import Exit
 from wan_tui.terminal.clipboard import osc52
 from wan_tui.terminal.driver import SafeDriver
+from wan_tui.terminal.in_turn import InTurn
 from wan_tui.terminal.punctual import Punctual
 from wan_tui.terminal.signals import Signals
 
 
-class TerminalApp(Punctual, App[int]):
+class TerminalApp(Punctual, InTurn):
     """An app whose end, crash and signals are dealt with. Run it with `run_app`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="suspend")]

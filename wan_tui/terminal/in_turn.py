@@ -19,7 +19,7 @@ from textual.dom import DOMNode
 _MOST_S = 0.25  # for one widget that does not answer: a key is late then, never lost
 
 
-class InTurn(App[Any]):
+class InTurn(App[int]):
     """An app whose keys wait for one another. The first of them waits for nobody."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
