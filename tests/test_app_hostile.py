@@ -104,6 +104,7 @@ class Guest:
             await self.even()
             seen.append(shown(self.app))
             await self.press(list_keys)
+            await asyncio.sleep(0.04)  # keys wait for one another
         return "\n".join(seen)
 
 
@@ -115,6 +116,7 @@ def visit(steps: Steps, size: tuple[int, int] = (80, 24), **settings: Any) -> No
                 await steps(Guest(app, pilot))
                 assert "quit" not in [name for _, name in app.performed]
                 assert app.clipboard == ""
+                await asyncio.sleep(0.3)  # the last key has done its work
             finally:
                 await asyncio.to_thread(app.session.stop, "user")
         assert app.crash is None

@@ -141,7 +141,7 @@ def test_files_are_taken_from_a_folder(shelf: Shelf, tmp_path: Path) -> None:
         await until(pilot, lambda: isinstance(app.screen, AskFolder))
         app.screen.query_one("Input").value = f"{tmp_path}/no"  # type: ignore[attr-defined]
         await pilot.press("enter")
-        await until(pilot, lambda: "✗ /" in shown(app))
+        await until(pilot, lambda: "is not a folder." in shown(app))
         app.screen.query_one("Input").value = f"{tmp_path}/have/mo"  # type: ignore[attr-defined]
         await until(pilot, lambda: "models here/" in shown(app))
         await pilot.press("tab")

@@ -94,7 +94,7 @@ class Visit:
         before = ""
         while (now := captured(self.app, self._hide)) != before:
             before = now
-            await asyncio.sleep(0.06)
+            await asyncio.sleep(0.15)
         assert ragged(self.app) == []
         self._album.take(self.app, state)
 
@@ -105,7 +105,7 @@ Steps = Callable[[Visit], Awaitable[None]]
 def visit(folder: Path, where: str, about: str, size: tuple[int, int], steps: Steps, **more: Any) -> None:
     token = folder.name.removeprefix("wan-")
     hide = {rf"/tmp/wan-{token[:n]}(?![a-z0-9_])": f"/tmp/wan-{'0' * n}" for n in range(8, 0, -1)}
-    hide |= {rf"…{token[8 - n :]}/": f"…{'0' * n}/" for n in range(7, 0, -1)}
+    hide |= {rf"([…│]){token[8 - n :]}/": rf"\g<1>{'0' * n}/" for n in range(7, 0, -1)}
     hide |= {r"\b12:3\d\b": "12:34", r"\b\d\d:\d\d:\d\d\b": "00:00:00", rf"\b{os.getpid()}\b": "4711"}
     hide |= {r"(?m)(  ·  )[\d.]+ [kMGT]?B free$": r"\1512.0 GB free", r"\bpython   3[\d.]+": "python   3.11.0"}
     hide |= {r"\bsystem   Linux .*?(?=$|  )": "system   Linux", r"\b\d+ threads": "16 threads"}

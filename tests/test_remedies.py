@@ -6,6 +6,7 @@ import ast
 import asyncio
 import json
 import shutil
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -226,8 +227,15 @@ def with_code(tiny_model: TinyModel, folder: Path) -> Path:
     return model
 
 
-def test_trust_shows_the_files_and_asks(tiny_model: TinyModel, tmp_path: Path) -> None:
-    model = with_code(tiny_model, tmp_path)
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """One whose path stays on a line."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_trust_shows_the_files_and_asks(tiny_model: TinyModel, short_folder: Path) -> None:
+    model = with_code(tiny_model, short_folder)
 
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
         take(app, remedy("trust", "trust", "add", str(model)).command)

@@ -45,4 +45,9 @@ def _hand_over(pump: MessagePump, receiver: Callable[[T], object], what: T) -> N
     from textual._context import NoActiveAppError
 
     with suppress(NoActiveAppError):  # the app has ended meanwhile
-        pump.call_later(receiver, what)
+        pump.call_later(_receive, pump, receiver, what)
+
+
+def _receive(pump: MessagePump, receiver: Callable[[T], object], what: T) -> object:
+    """On the screen's thread. On its way out the app takes its widgets away one by one: nobody is told then."""
+    return receiver(what) if pump.app.is_running else None

@@ -56,7 +56,7 @@ class InTurn(App[int]):
         return [*(stack[-1].focused or stack[-1]).ancestors_with_self]
 
     async def _next(self) -> None:
-        if self._held:
+        if self._held and self._screen_stacks.get(self._current_mode):  # there is none on the way out
             await self._take(self._held.popleft())
         else:
             self._key_works = False
