@@ -31,7 +31,7 @@ from wan_tui.widgets.ask import Ask
 from wan_tui.widgets.choose import Choose, Option
 from wan_tui.widgets.trouble import Trouble, Way
 
-SIZES = [(80, 24), (60, 20), (200, 50)]
+SIZES = [(80, 24), *(pytest.param(one, marks=pytest.mark.soak) for one in ((60, 20), (200, 50)))]
 # What is short enough to be seen whole wherever it stands: each has a mark of its own to be looked for.
 HOSTILE = {
     "markup": "[/b]",

@@ -84,6 +84,7 @@ def walk_in_tmux(size: tuple[int, int], look: Callable[[InTmux], None] = lambda 
     asyncio.run(go())
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not HERE, reason="tmux is not installed")
 def test_the_whole_way_in_a_terminal(here: Path) -> None:
     walk_in_tmux((80, 24))

@@ -152,6 +152,7 @@ if not os.environ.get("QUIET"):
 """
 
 
+@pytest.mark.soak
 def test_a_stalled_reader_and_noise_do_not_disturb_the_job(opened: Opens, state: Path, tmp_path: Path) -> None:
     """Nobody takes what is written from before the first step until the job is over; then all is shown."""
     (tmp_path / "sitecustomize.py").write_text(NOISY)
@@ -178,6 +179,7 @@ def stall(run: OnTerminal, seconds: float) -> None:
             time.sleep(0.1)
 
 
+@pytest.mark.soak
 def test_a_quit_asks_and_the_job_can_be_finished_without_a_screen(opened: Opens, state: Path) -> None:
     run = denoising(opened)
     run.type(CTRL_Q)
@@ -197,6 +199,7 @@ def test_a_quit_asks_and_the_job_can_be_finished_without_a_screen(opened: Opens,
     assert_finished()
 
 
+@pytest.mark.soak
 def test_a_quit_can_stop_the_job(opened: Opens, state: Path) -> None:
     run = denoising(opened)
     run.type(CTRL_Q)
@@ -290,6 +293,7 @@ def test_sizes_storm_down_to_too_small_and_back(opened: Opens, state: Path) -> N
     assert_left(run)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("mouse", [True, False])
 def test_the_mouse_is_left_to_the_terminal_when_asked(mouse: bool, opened: Opens, state: Path) -> None:
     run = started(opened, *([] if mouse else ["--no-mouse"]))
@@ -298,6 +302,7 @@ def test_the_mouse_is_left_to_the_terminal_when_asked(mouse: bool, opened: Opens
     assert (re.search(rb"\x1b\[\?100[0-36]h", run.said) is not None) == mouse
 
 
+@pytest.mark.soak
 def test_input_from_nowhere_and_output_elsewhere(opened: Opens, state: Path, tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as out, Path(os.devnull).open() as nothing:
         run = started(opened, files={"stdin": nothing, "stdout": out})
