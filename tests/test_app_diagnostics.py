@@ -250,6 +250,7 @@ def test_a_smoke_test_and_the_path_of_its_clip(tmp_path: Path) -> None:
     in_app(act, output=tmp_path)
 
 
+@pytest.mark.soak
 def test_a_smoke_test_that_fails_tells_why(tiny_model: TinyModel, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_model("t2v"), tmp_path / "model"))
     weights = corpus.weights(folder)

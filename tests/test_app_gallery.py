@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -45,11 +46,13 @@ HOSTILE = "[/b] [@click=app.quit]quit[/] \x1b[31mred \u202eback 一只猫 e\u030
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the app is started; clips lie in `outputs`."""
-    (tmp_path / "here" / "outputs").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here" / "outputs"
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the app is started, under a path that stays on a line; clips lie in `outputs`."""
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = Path(folder) / "here" / "outputs"
+        outputs.mkdir(parents=True)
+        monkeypatch.chdir(outputs.parent)
+        yield outputs
 
 
 def clip(path: Path, day: int = 1, *, length: int = 5, job: Job = JOB) -> Path:

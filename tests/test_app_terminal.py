@@ -346,6 +346,7 @@ def test_keys_of_the_user_are_shown_and_obeyed(opened: Opens, own_home: Path, st
     assert run.end() == 0
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("how", ["a file", "read-only"])
 def test_without_a_state_folder_the_app_can_be_used(how: str, opened: Opens, state: Path) -> None:
     for file in state.iterdir():
