@@ -104,7 +104,7 @@ class Settings:
         metadata=_is(
             "true or false",
             _one_of(True, False),
-            "For slow lines: figures change less often, clips do not play, a thumbnail is drawn only when asked for.",
+            "For slow lines: figures change less often; clips are drawn, and played, only when asked for.",
         ),
     )
     ascii: str | bool = field(
