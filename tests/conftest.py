@@ -50,6 +50,11 @@ def tiny_model(tiny_models: Path):  # type: ignore[no-untyped-def]
     return get
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for a process or a screen."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_configure() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers on few cores wait for each other, spinning

@@ -6,14 +6,30 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+
+from tests.nursery import Born, born
 
 PROGRAM = [sys.executable, "-m", "wan_tui"]
 
 
+HEAVY = ("--run", "demo", "test-load")  # what imports torch, most of the time: begun in the nursery
+
+
 def wan_tui(*arguments: object, cwd: Path | None = None, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run `wan-tui` to its end."""
+    if str(arguments[0]) in HEAVY and not more:
+        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors, open(os.devnull) as nothing:
+            files = [file.fileno() for file in (nothing, said, errors)]
+            child = born([*map(str, arguments)], files, cwd, environment())
+            status = child.wait(timeout=300)
+            told = []
+            for file in (said, errors):
+                file.seek(0)
+                told.append(file.read().decode())
+            return subprocess.CompletedProcess([*PROGRAM, *map(str, arguments)], status or 0, *told)
     return subprocess.run(
         [*PROGRAM, *map(str, arguments)],
         cwd=cwd,
@@ -57,21 +73,31 @@ def job_file(folder: Path, model: Path | str, name: str = "job.toml", **values: 
     return file
 
 
+def _begun(arguments: list[str], files: list[int], cwd: Path | None) -> Born | subprocess.Popen[bytes]:
+    if arguments[0] in HEAVY:
+        return born(arguments, files, cwd, environment())
+    stdin, stdout, stderr = files
+    command = [*PROGRAM, *arguments]
+    return subprocess.Popen(command, cwd=cwd, env=environment(), stdin=stdin, stdout=stdout, stderr=stderr)
+
+
 class Running:
     """A run in the background whose events are read as they come."""
 
     def __init__(self, *arguments: object, cwd: Path | None = None) -> None:
-        command = [*PROGRAM, *map(str, arguments), "--json"]
-        self.process = subprocess.Popen(
-            command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        (said, its_said), (errors, its_errors) = os.pipe(), os.pipe()
+        with open(os.devnull) as nothing:
+            files = [nothing.fileno(), its_said, its_errors]
+            self.process = _begun([*map(str, arguments), "--json"], files, cwd)
+        os.close(its_said)
+        os.close(its_errors)
+        self.stdout, self.stderr = os.fdopen(said), os.fdopen(errors)
         self.told: list[dict[str, Any]] = []
 
     def next(self) -> dict[str, Any]:
         """The next event; AssertionError when the run has ended."""
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        assert line, f"the run has ended; told: {self.told[-3:]}, {self.process.communicate()[1]}"
+        line = self.stdout.readline()
+        assert line, f"the run has ended; told: {self.told[-3:]}, {self.stderr.read()}"
         self.told.append(json.loads(line))
         return self.told[-1]
 
@@ -84,8 +110,8 @@ class Running:
 
     def end(self) -> int:
         """Read the rest and return the exit status."""
-        assert self.process.stdout
-        assert self.process.stderr
-        self.told += events(self.process.stdout.read())  # communicate() would lose what is buffered here
-        self.errors = self.process.stderr.read()
-        return self.process.wait(timeout=120)
+        self.told += events(self.stdout.read())
+        self.errors = self.stderr.read()
+        self.stdout.close()
+        self.stderr.close()
+        return self.process.wait(timeout=120) or 0

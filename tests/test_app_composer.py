@@ -34,6 +34,7 @@ from wan_tui.screens.composer_sweep import Sweep
 from wan_tui.session import Session
 from wan_tui.settings import Settings
 from wan_tui.text import plain
+from wan_tui.widgets import trouble
 from wan_tui.widgets.ask import Ask
 from wan_tui.widgets.choose import Choose
 from wan_tui.widgets.file_picker import FilePicker
@@ -382,7 +383,9 @@ def test_a_clip_is_made_and_the_form_stays(folder: Path, tiny_model: Callable[[s
     compose(steps, output="clips")
 
 
-def test_what_is_missing_can_be_had(folder: Path) -> None:
+def test_what_is_missing_can_be_had(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trouble, "_REST_S", 60.0)
+
     async def steps(desk: Desk) -> None:
         desk.app.compose_with("t2v-1.3B@2.1.0")
         await desk.until(lambda: desk.place.form.model != "auto")
@@ -393,6 +396,8 @@ def test_what_is_missing_can_be_had(folder: Path) -> None:
         await desk.press("ctrl+r")
         await desk.shows(Trouble)
         assert "1 Download t2v-1.3B" in desk.screen
+        await desk.type("1q1")  # somebody who goes on typing does not begin a download
+        assert isinstance(desk.app.screen, Trouble) and not desk.app.session.transfers
         await desk.press("escape")
         assert desk.app.screen is desk.place and desk.place.form == before
         desk.place.take_model("s2v-14B@2.2.0")

@@ -160,7 +160,7 @@ def test_a_video_made_here_comes_into_the_list_is_played_and_composed_again(here
         await at.sees("No videos yet: F4 composes one, F9 renders the demo.")
         at.app.submit(jobs)
         await at.until(lambda: at.names == ["cat.mp4"])
-        await at.sees("64×64", "steps  2", "a red circle moving right", "took 0:0")
+        await at.sees("64x64", "steps  2", "a red circle moving right", "took 0:0")
         await at.drawn()
         await at.press("enter")
         await at.until(lambda: isinstance(at.app.screen, Player))
@@ -190,7 +190,7 @@ def test_clips_of_the_journal_and_of_folders_newest_first_at_every_size(here: Pa
 
     async def go(at: Visit) -> None:
         assert at.names == ["new.mp4", "frames", "old.webm"]
-        await at.sees("new.mp4", "took 3:07", "3 videos", "64×32", "Prompt", "guidance 5.0")
+        await at.sees("new.mp4", "took 3:07", "3 videos", "64x32", "Prompt", "guidance 5.0")
         await at.drawn()
         await at.press("j")
         await at.until(lambda: "a wall" in shown(at.app) and at.place.pictured and at.picture._strips)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 from textual.binding import Binding
+from textual.events import Paste
 from textual.pilot import Pilot
 from textual.screen import Screen
 
@@ -26,8 +27,9 @@ from wan_tui.actions.reference import page
 from wan_tui.screens.place import Place
 from wan_tui.session import Session
 from wan_tui.settings import Settings, load_settings, settings_file
+from wan_tui.widgets.choose import Choose
 from wan_tui.widgets.filtered import Filtered
-from wan_tui.widgets.help import Help
+from wan_tui.widgets.help import Help, help_text
 from wan_tui.widgets.keys import Keys
 
 PLACES = Watched.PLACES
@@ -235,12 +237,12 @@ def test_the_footer_fits_and_cuts_no_key(
                 place = await go_to(app, pilot, name)
                 actions, places = place.query_one(Keys).render().plain.split("\n")  # type: ignore[union-attr]
                 assert cell_len(actions) <= size[0] - 2 and cell_len(places) <= size[0] - 2
-                assert re.search(r"  (\?|F1) Help  \^p All$", actions)  # where one types ? is text
+                assert re.search(r"(^|  )(\?|F1) Help  \^p All$", actions)  # where one types ? is text
                 assert shown(app).splitlines()[-2:] == [f" {actions}", f" {places}"]
                 whole = [f"{app.get_key_display(binding)} {binding.description}" for binding in all_shown(place)]
                 told = actions.split("  ")[:-2]
                 assert told == whole[: len(told)]
-                assert told or name == "composer"
+                assert told or not whole
 
     walk(steps, size)
 
@@ -264,7 +266,7 @@ def test_the_help_of_a_place_tells_every_action_of_it(tmp_path: Path, monkeypatc
                 await send(app, "escape", "f1")
                 await until(pilot, lambda: isinstance(app.screen, Help))
                 assert isinstance(app.screen, Help)
-                text = app.screen._text.plain
+                text = " ".join(help_text(place, 70).plain.split())
                 for action in named(name, "app"):
                     assert (action.help in text) != (action.id in hidden), action.id
                 assert place.ABOUT in text  # type: ignore[attr-defined]
@@ -275,6 +277,20 @@ def test_the_help_of_a_place_tells_every_action_of_it(tmp_path: Path, monkeypatc
 # The palette
 
 
+async def choose(app: Watched, pilot: Pilot[int], place: str, words: str) -> None:
+    """By the palette from that place; once more where a failure of what was done before comes over it."""
+    while not (isinstance(app.screen, Choose) and f"▸{words}" in shown(app)):
+        while app.current_mode != place or len(app.screen_stack) > 1:
+            await leave(app, pilot)
+            await send(app, BY_ID[f"app.{place}"].keys.split(",")[0])
+            await comes(lambda: app.current_mode == place, 2)
+        await send(app, "ctrl+p")
+        await comes(lambda: isinstance(app.screen, Choose) and app.screen.focused is not None, 2)
+        if app.screen.focused:
+            app.screen.focused.post_message(Paste(words))
+            await comes(lambda: f"▸{words}" in shown(app), 1)
+
+
 def test_the_palette_does_every_action_from_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -283,12 +299,8 @@ def test_the_palette_does_every_action_from_another_place(tmp_path: Path, monkey
             for action in ACTIONS:
                 if action.place == "list" or action.id == "app.quit":
                     continue
-                await go_to(app, pilot, "gallery" if action.place != "gallery" else "library")
                 words = action.title if action.place == "app" else f"{action.place.capitalize()}: {action.title}"
-                await send(app, "ctrl+p")
-                await until(pilot, lambda: "What to do" in shown(app))
-                await send(app, *words)
-                await until(pilot, lambda words=words: f"▸{words}" in shown(app))  # type: ignore[misc]
+                await choose(app, pilot, "gallery" if action.place != "gallery" else "library", words)
                 app.performed.clear()
                 said = len(app.said)
                 await send(app, "enter")

@@ -70,7 +70,7 @@ def cancelled_at(nth: int, kind: str, control: Control) -> Iterator[list[str]]:
         handle.remove()
 
 
-@pytest.mark.parametrize("nth", [1, 2, 5, 11])
+@pytest.mark.parametrize("nth", [1, 5, *(pytest.param(nth, marks=pytest.mark.soak) for nth in (2, 11))])
 def test_denoise_stops_within_one_block_and_runs_again_exactly(nth: int, tiny_model: TinyModel) -> None:
     held = components(tiny_model("t2v"))
     embeddings = encode_prompts(held, HOW.pipeline, JOB.prompt, "")

@@ -751,8 +751,8 @@ def killed_at_random(seed: int, hub: Any) -> None:
         run.process.kill()
         run.process.wait()
         bodies = parts()
-        run.process.stdout.close()  # type: ignore[union-attr]
-        run.process.stderr.close()  # type: ignore[union-attr]
+        run.stdout.close()
+        run.stderr.close()
     hub.set(rate=None)
     run = Running("models", "download", "mine")
     assert run.end() == 0, run.told[-1:]

@@ -132,8 +132,8 @@ def test_many_processes_some_of_them_killed(seed: int, both: str, repo: Path, mo
         victim.process.kill()
         assert [run.end() for run in runs] == [0, 0], [run.told[-1] for run in runs]
         victim.process.wait()
-        victim.process.stdout.close()  # type: ignore[union-attr]
-        victim.process.stderr.close()  # type: ignore[union-attr]
+        victim.stdout.close()
+        victim.stderr.close()
         for name, data in WEIGHTS.items():
             assert sum(end - start for start, end in remote.fetched(f"*/{name}")) <= len(data) + MIB
     right(get())

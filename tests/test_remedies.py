@@ -257,6 +257,7 @@ def test_trust_shows_the_files_and_asks(tiny_model: TinyModel, short_folder: Pat
     in_app(act, (120, 40))
 
 
+@pytest.mark.soak
 def test_a_smoke_test_and_a_report_are_begun_by_their_commands(tiny_model: TinyModel, tmp_path: Path) -> None:
     model = tiny_model("t2v")
 

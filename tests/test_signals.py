@@ -56,7 +56,7 @@ def test_a_signal_cancels_cleanly(number: int, status: int, reason: str, slow_jo
     assert (row.state, row.cancel_requested) == (State.CANCELLED, reason)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_cancel_at_a_random_moment(seed: int, tiny_model: TinyModel, tmp_path: Path) -> None:
     size = {"width": 128, "height": 128, "frames": 17, "steps": 40}
     job = job_file(tmp_path, tiny_model("slow"), **size, output={"path": "out/clip.mp4"})

@@ -169,11 +169,14 @@ class WanApp(TerminalApp):
 
     def show_error(self, error: WanError) -> None:
         """A failure in full, over whatever is shown, with what the app can do about it."""
+        from textual.widgets import Input, TextArea
+
         from wan_tui.remedies import after, ways
         from wan_tui.widgets.trouble import Trouble
 
         self.said.append(Said(time.time(), "error", error.message))
-        self.push_screen(Trouble(error, ways(error)), after(self))
+        typing = isinstance(self.screen.focused, Input | TextArea)
+        self.push_screen(Trouble(error, ways(error), typing=typing), after(self))
 
     # Asking the engine
 
@@ -217,27 +220,33 @@ class WanApp(TerminalApp):
 
     # Actions everywhere
 
+    async def _go_to(self, place: str) -> None:
+        while len(self.screen_stack) > 1:  # what is only looked at in passing
+            await self.pop_screen()
+        await self.switch_mode(place)
+
     async def action_library(self) -> None:
-        await self.switch_mode("library")
+        await self._go_to("library")
 
     async def action_diagnostics(self) -> None:
-        await self.switch_mode("diagnostics")
+        await self._go_to("diagnostics")
 
     async def action_composer(self) -> None:
-        await self.switch_mode("composer")
+        await self._go_to("composer")
 
     async def action_monitor(self) -> None:
-        await self.switch_mode("monitor")
+        await self._go_to("monitor")
 
     async def action_queue(self) -> None:
-        await self.switch_mode("queue")
+        await self._go_to("queue")
 
     async def action_gallery(self) -> None:
-        await self.switch_mode("gallery")
+        await self._go_to("gallery")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a question stands open nobody goes elsewhere: it would be answered by nobody."""
-        return not (action in self.PLACES and len(self.screen_stack) > 1)
+        asking = any(not getattr(over, "IN_PASSING", False) for over in self.screen_stack[1:])
+        return not (action in self.PLACES and asking)
 
     def action_help(self) -> None:
         from wan_tui.widgets.help import Help

@@ -29,6 +29,7 @@ _MODES = {
 class Choosing(Doing):
     _inputs_folder: Path | None = None  # where a file was picked last
     _options: Sequence[Option] = ()  # models
+    _choosing: Choose | None = None  # among them, while they are looked for
 
     @on(FormView.Entered)
     def _choose_for(self, event: FormView.Entered) -> None:
@@ -67,21 +68,20 @@ class Choosing(Doing):
     # Models
 
     def catalog_read(self, catalog: Catalog) -> None:
-        """Look which models are on disk, before somebody asks: what is typed meanwhile would go astray."""
+        """Look which models are on disk, before somebody asks."""
         self.in_background(lambda: _models(catalog), self._keep_options)
 
     def _keep_options(self, options: list[Option]) -> None:
         self._options = options
+        if self._choosing and self._choosing.is_attached:
+            self._choosing.offer(options)
 
     def _choose_model(self) -> None:
-        if self._options:
-            self._offer_models(self._options)
+        if self._broken:
+            self.app.tell(self._broken.message, "warning")
         else:
-            told = self._broken.message if self._broken else "The models are still being looked for: try again."
-            self.app.tell(told, "warning")
-
-    def _offer_models(self, options: Sequence[Option]) -> None:
-        self.app.push_screen(Choose("Model", options, current=self.form.model), self._take_model)
+            self._choosing = Choose("Model", self._options, current=self.form.model)
+            self.app.push_screen(self._choosing, self._take_model)
 
     def _take_model(self, id: str | None) -> None:
         if id == _FOLDER:

@@ -74,7 +74,6 @@ class Diagnostics(Place):
         self._shown = BOX  # what the pane is about
         self._then = ""
         self._work = Work(self)
-        self._can: tuple[bool, ...] = ()
 
     def body(self) -> ComposeResult:
         with Horizontal(id="split"):
@@ -126,7 +125,7 @@ class Diagnostics(Place):
     def _show_list(self) -> None:
         reports = {key: one.report for key, one in self._found.items() if one.report or one.error}
         self._list.show(rows(self._known, self._folders, reports))
-        self._look_at_keys()
+        self.look_at_keys()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._show_box)
@@ -161,7 +160,9 @@ class Diagnostics(Place):
         self._found[key] = found
         then, self._then = self._then, ""
         self._done(key)
-        if then == "smoke":
+        if then == "smoke" and self._hopeless(key):
+            self.app.tell(f"{key} cannot run here: the report tells why.", "warning")
+        elif then == "smoke":
             self._work.smoke(key)
         elif then == "export":
             self._export(key)
@@ -191,7 +192,7 @@ class Diagnostics(Place):
     def show_pane(self) -> None:
         """Show what has changed of what is shown."""
         self.query_one(Reading).show(self._lines())
-        self._look_at_keys()
+        self.look_at_keys()
 
     def _lines(self) -> list[Line]:
         if self._shown == BOX:
@@ -224,7 +225,7 @@ class Diagnostics(Place):
         if self.has_class("-reading"):
             self.remove_class("-reading")
             self._list.focus()
-            self._look_at_keys()
+            self.look_at_keys()
         else:
             super().key_escape()
 
@@ -240,13 +241,8 @@ class Diagnostics(Place):
             self.action_mend()
 
     @on(Listing.Moved)
-    def _look_at_keys(self) -> None:
-        """Have the footer drawn again when other keys have become of use."""
-        names = ("check", "mend", "smoke", "stop", "export", "copy_path")
-        can = tuple(bool(self.check_action(name, ())) for name in names)
-        if can != self._can:
-            self._can = can
-            self.refresh_bindings()
+    def _moved(self) -> None:
+        self.look_at_keys()
 
     def _target(self) -> str:
         """What a key is about: what is read, else what is under the cursor. Empty for this box."""
@@ -259,7 +255,9 @@ class Diagnostics(Place):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if not self.is_mounted:
             return True
-        if action in ("check", "smoke", "export"):
+        if action == "smoke":
+            return bool(key := self._target()) and not self._hopeless(key)
+        if action in ("check", "export"):
             return bool(self._target())
         if action == "mend":
             return bool(self._ways())
@@ -268,6 +266,11 @@ class Diagnostics(Place):
         if action == "copy_path":
             return bool(self._path())
         return True
+
+    def _hopeless(self, key: str) -> bool:
+        """Whether it is known that it cannot run."""
+        report = self._found[key].report if key in self._found else None
+        return report is not None and report.verdict == "cannot-run"
 
     def _open(self, key: str) -> None:
         if key == BOX:

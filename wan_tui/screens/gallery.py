@@ -68,7 +68,7 @@ class Gallery(GalleryView):
             key = str(clip.path)
             self.marked = None if self.marked == key else key
             self.show()
-            self.refresh_bindings()
+            self.look_at_keys()
 
     def action_compare(self) -> None:
         other = self.found.clips.get(self.marked or "") if self.found else None

@@ -148,7 +148,7 @@ def short_model(model: str) -> str:
 
 
 def picture_size(width: object, height: object) -> str:
-    return UNKNOWN if width is None or height is None else f"{width}×{height}"
+    return UNKNOWN if width is None or height is None else f"{width}x{height}"
 
 
 def shown(value: object) -> str:

@@ -188,7 +188,7 @@ class GalleryView(Place):
     def rested(self) -> None:
         """Show the clip under the cursor, at once."""
         self._rest_no_more()
-        self.refresh_bindings()
+        self.look_at_keys()
         clip = self.clip
         if self._told and clip == self._told.clip:
             return

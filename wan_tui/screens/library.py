@@ -67,6 +67,16 @@ class Library(Doing):
             yield Static(id="strip")
             yield Static(id="broken")
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Without a list there is nothing to do but to read it again; nothing to stop where nothing is done."""
+        if self.has_class("-broken"):
+            return action == "refresh"
+        if action in ("stop", "explain"):
+            entry = self.entry if self.is_mounted else None
+            now = self.now(entry) if entry else None
+            return bool(now and (now.running if action == "stop" else now.failed))
+        return True
+
     # Reading it
 
     def on_mount(self) -> None:
@@ -157,7 +167,11 @@ class Library(Doing):
         if self.shelf is None:
             return
         here = sum(entry.on_disk for entry in self.entries.values())
-        parts = [f"{counted(len(self.entries), 'model')}", f"{here} on disk: {size(self.shelf.held_bytes)}"]
+        variants = sum(entry.item.variant is not None for entry in self.entries.values())
+        parts = [
+            counted(len(self.entries) - variants, "model") + f" and {counted(variants, 'variant')}" * bool(variants)
+        ]
+        parts += [f"{here} on disk: {size(self.shelf.held_bytes)}"]
         parts += [f"{size(self.shelf.free_bytes)} free"] if self.shelf.free_bytes is not None else []
         shown = f"only {VIEWS[self._view]}  ·  " if self._view != "all" else ""
         self._say("summary", Content.assemble((shown, "$accent"), "  ·  ".join(parts)))
@@ -166,6 +180,7 @@ class Library(Doing):
         """The model under the cursor, beside the list or below it."""
         from wan_tui.screens.library_card import card, strip
 
+        self.look_at_keys()
         side = self.query_one("#side")
         entry = self.entry
         if entry is None:

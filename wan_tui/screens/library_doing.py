@@ -142,10 +142,7 @@ class Doing(Place):
 
     def action_stop(self) -> None:
         if entry := self._under():
-            if entry.id in self.app.session.transfers:
-                self.app.session.stop_transfer(entry.id)
-            else:
-                self.app.tell(f"Nothing is being done to {entry.id}.", "warning")
+            self.app.session.stop_transfer(entry.id)
 
     def action_import(self) -> None:
         entry = self._under()
@@ -191,6 +188,8 @@ class Doing(Place):
             self.app.show_error(error)
             self.reload()
 
+        if not self.is_current:  # the user has gone on: a question elsewhere would be a trap
+            return
         question = f"Remove {entry.id} and free {size(plan.freed_bytes)}?"
         self.app.push_screen(Ask(question, "\n".join(removal_lines(plan)), yes="remove it", no="keep it"), answered)
 
@@ -202,7 +201,6 @@ class Doing(Place):
         now = self.now(entry)
         told = now.transfer.error if now.transfer and now.failed else None
         if told is None:
-            self.app.tell(f"Nothing failed with {entry.id}.")
             return
         ways = [Way(name, label) for name, label in _WAYS.items() if name == "download" or name in told.actions]
         error = WanError(told.code, told.message, cause=told.cause, suggestions=told.suggestions)

@@ -24,6 +24,7 @@ _LOG_BYTES = 20_000
 
 class Messages(ModalScreen[None]):
     ABOUT = "What was said before, the newest first; below it the last lines of the log. Esc closes this."
+    IN_PASSING = True
     BINDINGS = [Binding("escape,q", "leave", "Close", priority=True)]
     DEFAULT_CSS = """
     Messages { align: center middle; background: $background 60%; }

@@ -14,7 +14,11 @@ class Monitor(MonitorView):
     BINDINGS = bindings("monitor")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """No key for a card where there is none, nor for another where there is one."""
+        """No key for a card where there is none, nor for another where there is one, nor for a job where none runs."""
+        if action == "cancel":
+            return self.app.live.running is not None
+        if action == "log":
+            return bool(self.job and self.job.log)
         if action in ("next", "previous"):
             return len(self.cards) > 1
         return bool(self.cards) if action == "card" else True
@@ -28,8 +32,6 @@ class Monitor(MonitorView):
     def action_log(self) -> None:
         if self.view == "log":
             self.turn_to("all")
-        elif self.job is None or not self.job.log:
-            self.app.tell("No job has said anything yet.", "warning")
         else:
             self.turn_to("log")
 

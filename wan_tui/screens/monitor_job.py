@@ -76,7 +76,8 @@ def _title(job: JobNow, around: Around, width: int) -> Line:
     }
     state = sign.get(job.state, ("▶ runs" if job.started else "▶ starts", "accent"))
     since, until = job.started, job.end.time if job.end else around.now
-    parts = [f"{clock(until - since)}" if since else "", job.device or "", job.id]
+    took = job.end.seconds if isinstance(job.end, JobFinished) else None  # as the queue and the clip tell it
+    parts = [clock(took if took is not None else until - since) if since else "", job.device or "", job.id]
     tail = " · ".join(filter(None, (*parts, f"{around.waiting} more waiting" if around.waiting else "")))
     name = one_line(job.model)
     room = width - 7 - len(state[0]) - 2 - len(name) - 3
@@ -168,8 +169,7 @@ def _memory(job: JobNow, width: int) -> Line:
     text = "   ".join(f"{what} peak {known(peak):>8}, predicted {known(most)}" for what, peak, most in peaks)
     if len(text) + 4 > width:
         text = "   ".join(f"{what} {known(peak)} (predicted {known(most)})" for what, peak, most in peaks)
-    note = "   not predicted yet" if vram is None and ram is None else ""
-    return f"{_IN}{text}", (note if len(text) + len(note) + 4 <= width else "", "dim")
+    return (f"{_IN}{text}",)
 
 
 def _warnings(job: JobNow, width: int) -> list[Line]:

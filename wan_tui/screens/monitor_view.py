@@ -38,7 +38,7 @@ class MonitorView(Place):
     MonitorView #monitor-right { height: 1fr; }
     MonitorView #monitor-left { height: auto; }
     MonitorView.-wide #monitor-all { layout: horizontal; }
-    MonitorView.-wide #monitor-left { width: 55%; height: 1fr; }
+    MonitorView.-wide #monitor-left { height: 1fr; }
     MonitorView #monitor-card, MonitorView #monitor-log { display: none; }
     MonitorView.-card #monitor-all, MonitorView.-log #monitor-all { display: none; }
     MonitorView.-card #monitor-card, MonitorView.-log #monitor-log { display: block; }
@@ -108,6 +108,7 @@ class MonitorView(Place):
         if not self.is_current or not self.query(Cards):
             return
         self._read_job()
+        self.look_at_keys()
         if self.view == "log":
             self._show_log()
         elif self.view == "card" and self.cards:
@@ -132,14 +133,14 @@ class MonitorView(Place):
 
     def _show_all(self) -> None:
         wide, height = self.has_class("-wide"), self.size.height - 3
-        width = self.query_one("#monitor-left").size.width if wide else self.size.width
+        width = self.size.width * 55 // 100 if wide else self.size.width
         job = job_lines(self.job, self._around(), self.size.width - width if wide else width)
         said, log = self._title(width), log_lines(self.job)
         gap: list[Line] = [()] if height >= 30 else []
         rooms = divided(
             height, self.cards, len(said), 4 + len(gap), len(job) + len(gap) * (not wide), len(log), stacked=not wide
         )
-        self._divide(rooms, len(said), len(gap))
+        self._divide(width, rooms, len(said), len(gap))
         self.query_one("#monitor-title", Lines).show(said)
         shown = [
             card_lines(card, rooms.level, width - 1, at=self.cards[1:] != () and at == self._cursor)
@@ -157,7 +158,10 @@ class MonitorView(Place):
     def _lines(self, name: str, lines: Sequence[Line]) -> None:
         self.query_one(f"#monitor-{name}", Lines).show(lines)
 
-    def _divide(self, rooms: Rooms, said: int, gap: int) -> None:
+    def _divide(self, width: int, rooms: Rooms, said: int, gap: int) -> None:
+        left = self.query_one("#monitor-left")
+        if left.styles.width is None or left.styles.width.value != width:
+            left.styles.width = width
         heights = {
             "title": said,
             "cards": rooms.cards,
@@ -194,10 +198,7 @@ class MonitorView(Place):
         sample = sampler.latest if sampler else None
         if sampler is None or sample is None:
             return
-        before = bool(self.cards), len(self.cards) > 1
         self._sample, self.cards = sample, self._seen(sampler, sample)
-        if before != (bool(self.cards), len(self.cards) > 1):
-            self.refresh_bindings()
 
     def _seen(self, sampler: Sampler, sample: Sample) -> tuple[Seen, ...]:
         works = self.job.plan.device.get("uuid") if self.job and self.job.plan and not self.job.over else None

@@ -52,6 +52,10 @@ class Place(Punctual, Screen[None]):
         def app(self) -> WanApp:  # type: ignore[override]
             ...
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._can: list[bool | None] = []  # what each key of the place could do when that was last looked at
+
     def compose(self) -> ComposeResult:
         yield Headline(self.LABEL)
         with Container(id="body"):
@@ -84,6 +88,13 @@ class Place(Punctual, Screen[None]):
 
     def refresh_all(self) -> None:
         """Show everything as it is now."""
+
+    def look_at_keys(self) -> None:
+        """Have the footer drawn again where other keys have become of use, and only there."""
+        can = [self.check_action(binding.action, ()) for _, binding in self._bindings]
+        if can != self._can:
+            self._can = can
+            self.refresh_bindings()
 
     # Work and its answers
 

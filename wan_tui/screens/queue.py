@@ -30,7 +30,9 @@ class Queue(QueueView):
     BINDINGS = bindings("queue")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Only a job of ours that waits has a place in the line."""
+        """Only a job that is not over can be cancelled, and only one of ours that waits has a place in the line."""
+        if action == "cancel":
+            return bool((entry := self.entry) and entry.live)
         if action in ("earlier", "later"):
             return bool((entry := self.entry) and entry.id in self.app.session.waiting)
         return True
@@ -52,9 +54,7 @@ class Queue(QueueView):
         entry = self._chosen()
         if entry is None:
             return
-        if not entry.live:
-            self.app.tell(f"This job is over: {entry.state}. The history is kept.", "warning")
-        elif entry.id in self.app.session.waiting:
+        if entry.id in self.app.session.waiting:
             self._stop(entry)
         elif entry.mine or entry.state == "running":
             whose = "" if entry.mine else f" It belongs to {entry.owner}, which will be asked."

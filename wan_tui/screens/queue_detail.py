@@ -79,7 +79,7 @@ def strip(entry: Entry, now: JobNow | None, place: int | None) -> Content:
 
 def _figures(entry: Entry) -> list[str]:
     has = entry.figures
-    figures = [f"{has['width']}×{has['height']}"] if "width" in has and "height" in has else []
+    figures = [f"{has['width']}x{has['height']}"] if "width" in has and "height" in has else []
     figures += [counted(has[name], name[:-1]) for name in ("frames", "steps") if name in has]
     return figures + ([f"seed {has['seed']}"] if "seed" in has else [])
 

@@ -108,7 +108,7 @@ def drawn_rows(entries: Iterable[Entry]) -> Drawn:
 
 def _row(entry: Entry, state: Cell, when: str, took: str) -> Row:
     figures = entry.figures
-    size = f"{figures['width']}×{figures['height']}" if {"width", "height"} <= figures.keys() else UNKNOWN
+    size = f"{figures['width']}x{figures['height']}" if {"width", "height"} <= figures.keys() else UNKNOWN
     frames, steps = (str(figures.get(name, UNKNOWN)) for name in ("frames", "steps"))
     cells: Sequence[Cell] = (state, short_model(entry.model), entry.prompt, size, frames, steps, when, took)
     return Row(entry.id, tuple(cells), words=f"{entry.id} {entry.output or ''} {entry.problem or ''} {entry.owner}")

@@ -55,7 +55,6 @@ class QueueView(Place):
         self._detail: Detail | None = None
         self._detail_of: tuple[str, str] | None = None  # the job and state that were read in full last
         self._detail_under_way = False
-        self._in_line = False
         self._clocks: tuple[Timer, ...] = ()
 
     def body(self) -> ComposeResult:
@@ -125,6 +124,7 @@ class QueueView(Place):
         rows = listed(self.found, live.jobs, reading.drawn, self.shows, self.stopping)
         self.listing.show(rows, empty=self._nothing())
         self.show_job()
+        self.look_at_keys()
 
     def _nothing(self) -> str:
         keys = {binding.id: self.app.get_key_display(binding) for binding in reversed([*self.app.own_bindings()])}
@@ -148,11 +148,7 @@ class QueueView(Place):
     def _moved(self) -> None:
         """Another row, or the same with other cells."""
         self.show_job()
-        row = self.listing.row
-        in_line = row is not None and row.key in self.app.session.waiting
-        if in_line != self._in_line:  # the footer is painted again only for another set of keys
-            self._in_line = in_line
-            self.refresh_bindings()
+        self.look_at_keys()
 
     def show_job(self) -> None:
         entry = self.entry

@@ -28,7 +28,7 @@ class Option:
 
 
 class Choose(ModalScreen[str | None]):
-    """Ends with the key of the option chosen, or None."""
+    """Ends with the key of the option chosen, or None. Without options they are still looked for: `offer` has them."""
 
     ABOUT = "Type some words of what you look for; the arrows move, Enter chooses, Esc leaves."
     BINDINGS = [
@@ -61,17 +61,30 @@ class Choose(ModalScreen[str | None]):
             words = Input(placeholder=one_line(self._title), compact=True)
             words.cursor_blink = False
             yield words
-            notes = min(24, max((len(option.note) for option in self._options.values()), default=0))
-            yield Listing([Column(""), Column("", notes, right=True, drop=1)], empty="Nothing matches.")
+            notes = min(24, max((len(option.note) for option in self._options.values()), default=16))
+            yield Listing([Column(""), Column("", notes, right=True, drop=1)], empty="Looking…")
             yield Static(id="choose-detail", markup=False)
 
     def on_mount(self) -> None:
+        self.query_one(Listing).can_focus = False
+        if self._options:
+            self._show()
+
+    def offer(self, options: Sequence[Option]) -> None:
+        """What there is to choose from; what was typed meanwhile holds."""
+        self._options = {option.key: option for option in options}
+        if self.is_mounted:
+            self._show()
+
+    def _show(self) -> None:
         listing = self.query_one(Listing)
-        listing.can_focus = False
         listing.show(
-            [Row(o.key, (o.label, (o.note, "dim")), words=f"{o.key} {o.detail}") for o in self._options.values()]
+            [Row(o.key, (o.label, (o.note, "dim")), words=f"{o.key} {o.detail}") for o in self._options.values()],
+            empty="Nothing matches.",
         )
-        if self._current:
+        if typed := self.query_one(Input).value:
+            listing.move_to(self._likeliest(typed))
+        elif self._current:
             listing.go_to(self._current)
         self._tell()
 

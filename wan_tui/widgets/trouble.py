@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,12 +25,17 @@ class Way:
     label: str
 
 
+_REST_S = 0.7  # without a key, before a digit means what stands beside it to somebody who was typing
+
+
 class Trouble(ModalScreen[str | None]):
-    """Ends with the key of the way chosen, or None."""
+    """Ends with the key of the way chosen, or None. It may come over somebody who is `typing`: the digits of a prompt
+    are no answer to it."""
 
     ABOUT = "Something failed. A digit does what stands beside it; Esc closes this."
     BINDINGS = [
-        Binding("escape,enter,q", "leave", "Close"),
+        Binding("escape", "leave", "Close"),
+        Binding("enter,q", "close", "Close", show=False),
         *(Binding(str(n), f"take({n})", f"Way {n}", show=False, priority=True) for n in range(1, 10)),
     ]
     DEFAULT_CSS = """
@@ -42,9 +48,10 @@ class Trouble(ModalScreen[str | None]):
     Trouble Static { height: auto; }
     """
 
-    def __init__(self, error: WanError, ways: Sequence[Way] = (), *, title: str = "") -> None:
+    def __init__(self, error: WanError, ways: Sequence[Way] = (), *, title: str = "", typing: bool = False) -> None:
         super().__init__()
         self._error, self._ways, self._title = error, tuple(ways)[:9], title
+        self._typed = time.monotonic() if typing else float("-inf")
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -58,9 +65,18 @@ class Trouble(ModalScreen[str | None]):
             parts += [(f"{number}", "$accent bold"), f" {plain_lines(way.label)}\n"]
         return Content.assemble(*parts, ("Esc", "$accent bold"), " close")
 
+    def _still_typing(self) -> bool:
+        still = time.monotonic() - self._typed < _REST_S
+        self._typed = time.monotonic() if still else self._typed
+        return still
+
     def action_take(self, number: int) -> None:
-        if number <= len(self._ways):
+        if number <= len(self._ways) and not self._still_typing():
             self.dismiss(self._ways[number - 1].key)
+
+    def action_close(self) -> None:
+        if not self._still_typing():
+            self.dismiss(None)
 
     def action_leave(self) -> None:
         self.dismiss(None)
