@@ -51,8 +51,8 @@ def tiny_model(tiny_models: Path):  # type: ignore[no-untyped-def]
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: many tests wait for a process or a screen."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Two a core: most tests wait half their time, for a process or a screen."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_configure() -> None:

@@ -20,7 +20,7 @@ HEAVY = ("--run", "demo", "test-load")  # what imports torch, most of the time: 
 
 def wan_tui(*arguments: object, cwd: Path | None = None, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run `wan-tui` to its end."""
-    if str(arguments[0]) in HEAVY and not more:
+    if str(next(iter(arguments), "")) in HEAVY and not more:
         with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors, open(os.devnull) as nothing:
             files = [file.fileno() for file in (nothing, said, errors)]
             child = born([*map(str, arguments)], files, cwd, environment())

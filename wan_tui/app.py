@@ -167,8 +167,8 @@ class WanApp(TerminalApp):
         shown = "\n".join(plain(line) for line in text.splitlines())
         self.notify(shown, severity=severity, markup=False, timeout=6)  # type: ignore[arg-type]
 
-    def show_error(self, error: WanError) -> None:
-        """A failure in full, over whatever is shown, with what the app can do about it."""
+    def show_error(self, error: WanError, model: str | None = None) -> None:
+        """A failure in full, over whatever is shown, with what the app can do about it; `model` is what it is about."""
         from textual.widgets import Input, TextArea
 
         from wan_tui.remedies import after, ways
@@ -176,7 +176,7 @@ class WanApp(TerminalApp):
 
         self.said.append(Said(time.time(), "error", error.message))
         typing = isinstance(self.screen.focused, Input | TextArea)
-        self.push_screen(Trouble(error, ways(error), typing=typing), after(self))
+        self.push_screen(Trouble(error, ways(error, model), typing=typing), after(self))
 
     # Asking the engine
 

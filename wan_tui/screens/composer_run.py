@@ -9,14 +9,12 @@ from engine.errors import WanError
 from engine.units import counted
 from wan_tui.composing.read import NAME, read
 from wan_tui.composing.sweep import Axis, Submission, combinations, submit
-from wan_tui.remedies import after, ways
 from wan_tui.screens.composer_form import first_problem
 from wan_tui.screens.composer_plan import plan_text
 from wan_tui.screens.composer_sheet import PlanSheet
 from wan_tui.screens.composer_state import FormPlace
 from wan_tui.text import one_line
 from wan_tui.widgets.ask import Ask
-from wan_tui.widgets.trouble import Trouble
 
 if TYPE_CHECKING:
     from engine.runtime.prepare import Checked
@@ -107,8 +105,7 @@ class Running(FormPlace):
         self._show_trouble(error)
 
     def _show_trouble(self, error: WanError) -> None:
-        meant = self.prospect.model if self.prospect else None
-        self.app.push_screen(Trouble(error, ways(error, meant)), after(self.app))
+        self.app.show_error(error, self.prospect.model if self.prospect else None)
 
     def action_plan(self) -> None:
         if self._broken:
