@@ -288,7 +288,7 @@ def test_a_model_that_cannot_run_is_not_loaded(tiny_model: TinyModel, tmp_path: 
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
         app.diagnose(str(folder), "smoke")  # as it is asked for from elsewhere, before it is known
         await until(pilot, lambda: "cannot run here: the report tells why" in app.said[-1].text if app.said else False)
-        assert "s Smoke test" not in shown(app)
+        await until(pilot, lambda: "s Smoke test" not in shown(app))
         await pilot.press("s")
         assert not app.session.busy
         await pilot.press("e")  # what cannot be loaded is not asked about

@@ -96,7 +96,7 @@ class Visit:
         before = ""
         while (now := captured(self.app, self._hide)) != before:
             before = now
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(0.1)
         assert ragged(self.app) == []
         self._album.take(self.app, state)
 
@@ -169,7 +169,7 @@ def test_library(size: tuple[int, int], fixed: Path, monkeypatch: pytest.MonkeyP
         await see.press("enter")
         await see.take("card", "Esc close")
         await see.leave()
-        await see.press("slash")
+        await see.press("g", "slash")
         await until(see.pilot, lambda: isinstance(see.app.focused, Words))
         await see.press(*"i2v")
         await see.take("filter", "i2v")
