@@ -125,6 +125,7 @@ def compose(steps: Callable[[Desk], Awaitable[None]], size: tuple[int, int] = (1
             place = app.screen
             assert isinstance(place, Composer)
             await until(pilot, lambda: "seed" in place._view.inputs and (place._options or not place.catalog))
+            await until(pilot, lambda: place.query_one("#entries").size.height)
             await steps(Desk(app, pilot, place))
         session.stop("the test is over")
 

@@ -20,6 +20,7 @@ from engine.errors import WanError
 from engine.events import Download, Event, Failed
 from engine.hardware import Device
 from engine.runtime.check import _check_item, subject
+from engine.runtime.owner import Owner
 from engine.runtime.testload import LoadTest, Tried
 from tests import staged
 from tests.app import ragged, send, shown, until
@@ -29,6 +30,7 @@ from wan_tui.actions import BY_ID
 from wan_tui.app import WanApp
 from wan_tui.composing.examine import Prospect
 from wan_tui.greeting import Prospect as Promise
+from wan_tui.screens import library_read
 from wan_tui.screens.composer import Composer
 from wan_tui.screens.diagnostics import Diagnostics, Found
 from wan_tui.screens.diagnostics_smoke import SmokeNow
@@ -46,8 +48,6 @@ from wan_tui.widgets.words import Words
 SIZES = [(80, 24), (200, 50)]
 SMALL = (60, 20)
 
-pytestmark = pytest.mark.soak  # a picture or two of 176 still depend on when they are taken
-
 
 @pytest.fixture(autouse=True)
 def fixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -61,6 +61,8 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
     monkeypatch.delenv("SSH_TTY", raising=False)
     time.tzset()
+    monkeypatch.setattr(Owner, "__str__", lambda _: "process 4711 on box")
+    monkeypatch.setattr(library_read, "free_bytes", lambda *_: 512 * 10**9)
     (folder / "outputs").mkdir()
     monkeypatch.chdir(folder)
     yield folder
@@ -108,8 +110,8 @@ def visit(folder: Path, where: str, about: str, size: tuple[int, int], steps: St
     token = folder.name.removeprefix("wan-")
     hide = {rf"/tmp/wan-{token[:n]}(?![a-z0-9_])": f"/tmp/wan-{'0' * n}" for n in range(8, 0, -1)}
     hide |= {rf"([…│]){token[8 - n :]}/": rf"\g<1>{'0' * n}/" for n in range(7, 0, -1)}
-    hide |= {r"\b12:3\d\b": "12:34", r"\b\d\d:\d\d:\d\d\b": "00:00:00", rf"\b{os.getpid()}\b": "4711"}
-    hide |= {r"(?m)(  ·  )[\d.]+ [kMGT]?B free$": r"\1512.0 GB free", r"\bpython   3[\d.]+": "python   3.11.0"}
+    hide |= {r"\b12:3\d\b": "12:34", r"\b\d\d:\d\d:\d\d\b": "00:00:00"}
+    hide |= {r"\bpython   3[\d.]+": "python   3.11.0"}
     hide |= {r"\bsystem   Linux .*?(?=$|  )": "system   Linux", r"\b\d+ threads": "16 threads"}
 
     async def go() -> None:
@@ -291,7 +293,11 @@ def smoked(place: Diagnostics, key: str) -> None:
 
 async def a_form(see: Visit) -> Composer:
     place: Composer = await see.go_to("f4", Composer)
-    await until(see.pilot, lambda: place.settled)
+    inputs = place._view.inputs  # they come after the first paint
+    await until(
+        see.pilot,
+        lambda: place.settled and "seed" in inputs and all(one.region.width for one in inputs.values() if one.display),
+    )
     return place
 
 
@@ -471,8 +477,8 @@ def test_everywhere(size: tuple[int, int], fixed: Path) -> None:
         await a_library(see)
         for key, state, text in (
             ("f1", "help", "A list."),
-            ("ctrl+p", "palette", "Download"),
-            ("ctrl+t", "themes", "wan-"),
+            ("ctrl+p", "palette", "What to do"),
+            ("ctrl+t", "themes", "wan-clear"),
         ):
             await see.press(key)
             await see.take(state, text)

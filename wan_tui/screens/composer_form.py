@@ -62,7 +62,7 @@ class FormView(Vertical):
     FormView #fields { height: 1fr; scrollbar-size-vertical: 1; }
     FormView #lines { height: auto; }
     FormView #labels { width: 18; height: auto; }
-    FormView #entries { width: 3fr; height: auto; }
+    FormView #entries { width: 3fr; height: 0; }
     FormView #marks { width: 4fr; height: auto; padding-left: 1; }
     FormView #hint { height: 2; color: $text-muted; padding-left: 1; }
     """
@@ -167,6 +167,9 @@ class FormView(Vertical):
             section = one.section
             labels.append(self._label(one))
             marks.append(self._mark(one, width))
+        entries = self.query_one("#entries")  # its own height: one that follows its children may stay that of none
+        if entries.styles.height is None or entries.styles.height.value != len(labels):
+            entries.styles.height = len(labels)
         self._update("labels", Content("\n").join(labels))
         self._update("marks", Content("\n").join(marks))
         self._update("mark-model", self._mark(MODEL, self.query_one("#mark-model").content_size.width))

@@ -73,7 +73,7 @@ class Choose(ModalScreen[str | None]):
     def offer(self, options: Sequence[Option]) -> None:
         """What there is to choose from; what was typed meanwhile holds."""
         self._options = {option.key: option for option in options}
-        if self.is_mounted:
+        if self.query(Listing):  # else it is on its way to the screen
             self._show()
 
     def _show(self) -> None:
