@@ -21,7 +21,7 @@ from tests.local_hub import LocalHub
 
 MODEL = "tiny@1.0"
 PROMPT = "a red circle [/b] moving right"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 _KEPT = os.environ.get("WAN_TUI_CAPTURES")  # a folder for the screens of each step, to be looked at
 
 

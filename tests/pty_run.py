@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.runs import environment
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 _OF_A_TERMINAL = ("NO_COLOR", "TMUX", "STY", "COLUMNS", "LINES", "LC_ALL", "LC_CTYPE", "SSH_CONNECTION", "SSH_TTY")
 TAKEN = (b"\x1b[?1049h", b"\x1b[?1000h", b"\x1b[?2004h", b"\x1b[?25l", b"\x1b[>25u")
 LEFT = (b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?2004l", b"\x1b[?25h", b"\x1b[<u")

@@ -12,7 +12,10 @@ from textual.app import App, ComposeResult
 from textual.screen import Screen
 from textual.widgets import Static
 
-from tests.app import until
+from tests.app import shown, until
+from wan_tui.app import WanApp
+from wan_tui.session import Session
+from wan_tui.settings import Settings
 from wan_tui.terminal.punctual import Punctual
 
 
@@ -25,10 +28,13 @@ class Beside(Punctual, App[None]):
     """An app that is held up whenever a timer looks at the clock."""
 
 
+HELD_UP_S = 0.15
+
+
 @pytest.fixture
 def held_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def look() -> float:
-        time.sleep(0.02)
+        time.sleep(HELD_UP_S)
         return time.monotonic()
 
     monkeypatch.setattr(textual_timer, "_time", SimpleNamespace(get_time=look))
@@ -44,5 +50,21 @@ def test_a_timer_of_the_app_or_of_a_screen_is_late_and_not_lost(held_up: None) -
             app.set_timer(0.01, lambda: fired.append("app"))
             screen.set_timer(0.01, lambda: fired.append("screen"))
             await until(pilot, lambda: sorted(fired) == ["app", "screen"], 5)
+
+    asyncio.run(run())
+
+
+def test_a_sentence_that_is_nearly_over_when_it_is_shown_goes_all_the_same(
+    held_up: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wan_tui.app._TOLD_S", 0.02)
+
+    async def run() -> None:
+        app = WanApp(Session(), Settings())
+        async with app.run_test(notifications=True) as pilot:
+            app.tell("It is done.")
+            await until(pilot, lambda: "It is done." in shown(app), 5)
+            await until(pilot, lambda: "It is done." not in shown(app), 5)
+            app.session.stop("user")
 
     asyncio.run(run())

@@ -57,6 +57,8 @@ class InTmux(Hands):
 
     async def ends(self) -> str:
         """Wait until the program has ended; its status."""
+        await self.until(lambda: self._state()[0] == "1")
+        self._tmux("run-shell", "true")  # a tmux that misses the end of one child hears of it with that of another
         await self.until(lambda: len(self._state()) == 2)
         return self._state()[1]
 

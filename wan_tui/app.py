@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from wan_tui.screens.composer import Composer
     from wan_tui.settings import Settings
 
+_TOLD_S = 6.0  # how long a sentence stands in the corner
 _REMEMBERED = 500  # sentences
 _KEY_NAMES = {f"f{number}": f"F{number}" for number in range(1, 13)} | {"escape": "Esc", "enter": "Enter"}
 
@@ -165,7 +166,9 @@ class WanApp(TerminalApp):
         """A sentence in the corner for a moment, kept among the messages."""
         self.said.append(Said(time.time(), severity, text))
         shown = "\n".join(plain(line) for line in text.splitlines())
-        self.notify(shown, severity=severity, markup=False, timeout=6)  # type: ignore[arg-type]
+        self.notify(shown, severity=severity, markup=False, timeout=_TOLD_S)  # type: ignore[arg-type]
+        # One that is nearly over when the screen gets to it would stay: Textual loses timers that are late.
+        self.set_timer(_TOLD_S + 0.5, self._refresh_notifications)
 
     def show_error(self, error: WanError, model: str | None = None) -> None:
         """A failure in full, over whatever is shown, with what the app can do about it; `model` is what it is about."""
