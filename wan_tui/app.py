@@ -168,7 +168,13 @@ class WanApp(TerminalApp):
         shown = "\n".join(plain(line) for line in text.splitlines())
         self.notify(shown, severity=severity, markup=False, timeout=_TOLD_S)  # type: ignore[arg-type]
         # One that is nearly over when the screen gets to it would stay: Textual loses timers that are late.
-        self.set_timer(_TOLD_S + 0.5, self._refresh_notifications)
+        self.set_timer(_TOLD_S + 0.5, self._sweep)
+
+    def _sweep(self) -> None:
+        """Take away sentences that are over, and see to it that they are gone from the terminal, too."""
+        self._refresh_notifications()
+        if self._screen_stack:
+            self.call_later(self.screen.refresh, layout=True)
 
     def show_error(self, error: WanError, model: str | None = None) -> None:
         """A failure in full, over whatever is shown, with what the app can do about it; `model` is what it is about."""
