@@ -51,7 +51,8 @@ class Terminal:
         self.since = time.perf_counter()
         self.pid, self.fd = pty.fork()
         if not self.pid:
-            clean = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "TMUX"))}
+            dropped = ("XDG_", "TMUX", "PYTHONDONTWRITEBYTECODE")  # a program that is installed has its bytecode
+            clean = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
             given = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
             os.chdir(home)
             os.execvpe(command[0], command, clean | given | {"HOME": str(home)} | env)

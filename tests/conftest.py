@@ -57,5 +57,6 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_configure() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs begin with their bytecode, as installed ones do
     if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers on few cores wait for each other, spinning
         os.environ["OMP_NUM_THREADS"] = "1"
