@@ -34,6 +34,8 @@ _ATTRIBUTES = ("bold", "dim", "italic", "underline", "reverse", "strike")
 def captured(app: App[Any], hide: Mapping[str, str]) -> str:
     """The screen. `hide` are patterns of what no test can fix, and what stands in their place, as wide."""
     lines = painted(app)
+    if not lines:  # a screen that is on its way
+        return ""
     text = "\n".join("".join(segment.text for segment in line).rstrip() for line in lines)
     for pattern, instead in hide.items():
         text = re.sub(pattern, instead, text)

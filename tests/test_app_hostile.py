@@ -104,7 +104,9 @@ class Guest:
             await self.even()
             seen.append(shown(self.app))
             await self.press(list_keys)
-            await asyncio.sleep(0.04)  # keys wait for one another
+            end = time.monotonic() + 0.3  # at the end of a list nothing changes
+            while shown(self.app) == seen[-1] and time.monotonic() < end:
+                await asyncio.sleep(0.01)
         return "\n".join(seen)
 
 

@@ -96,7 +96,7 @@ class Visit:
         """A picture of it, once it shows these texts and stands still."""
         await self.sees(*texts)
         before = ""
-        while (now := captured(self.app, self._hide)) != before:
+        while not (now := captured(self.app, self._hide)) or now != before:
             before = now
             await asyncio.sleep(0.1)
         assert ragged(self.app) == []
@@ -174,6 +174,10 @@ def test_library(size: tuple[int, int], fixed: Path, monkeypatch: pytest.MonkeyP
         await see.press("g", "slash")
         await until(see.pilot, lambda: isinstance(see.app.focused, Words))
         await see.press(*"i2v")
+        await until(
+            see.pilot, lambda: {row.key for row in library.listing.rows}.isdisjoint({"t2v-A14B@2.2.0", "# On disk"})
+        )
+        library.listing.go_to("i2v-A14B@2.2.0")
         await see.take("filter", "i2v")
         await see.press(*"qz")
         await see.take("nothing-matches", "Nothing matches")

@@ -16,6 +16,8 @@ from textual.widgets import Input, Static
 from wan_tui.text import one_line
 from wan_tui.widgets.listing import Column, Listing, Row
 
+_ROWS = 24  # of the list, on a high screen
+
 
 @dataclass(frozen=True)
 class Option:
@@ -46,8 +48,8 @@ class Choose(ModalScreen[str | None]):
         background: $surface;
     }
     Choose Input { border: none; height: 1; padding: 0 1; background: $surface; }
-    Choose Listing { height: auto; max-height: 24; background: $surface; }
-    Choose #choose-detail { padding: 0 1; color: $text-muted; height: auto; max-height: 3; }
+    Choose Listing { height: auto; background: $surface; }
+    Choose #choose-detail { padding: 0 1; color: $text-muted; height: auto; max-height: 2; }
     """
 
     def __init__(self, title: str, options: Sequence[Option], *, current: str | None = None) -> None:
@@ -69,6 +71,10 @@ class Choose(ModalScreen[str | None]):
         self.query_one(Listing).can_focus = False
         if self._options:
             self._show()
+
+    def on_resize(self) -> None:
+        """The list takes what the box has beside its borders, the words and the detail: what is below is cut off."""
+        self.query_one(Listing).styles.max_height = max(3, min(_ROWS, self.size.height * 90 // 100 - 5))
 
     def offer(self, options: Sequence[Option]) -> None:
         """What there is to choose from; what was typed meanwhile holds."""
