@@ -18,7 +18,7 @@ from engine.runtime.worker import Worker
 from tests.runs import job_file
 
 TinyModel = Callable[[str], Path]
-LONG = {"steps": 9000, "frames": 17}  # it runs until it is cancelled
+LONG = {"steps": 900, "frames": 49}  # it runs until it is cancelled
 OVER = (JobFinished, JobCancelled)
 
 
