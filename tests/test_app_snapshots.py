@@ -516,7 +516,11 @@ def test_too_small(fixed: Path) -> None:
 # Every place at its least size, in other colours, and without colours or letters
 
 
-LOOKS = ["60x20", "light", "clear", "16", "no-colour", "ascii"]
+LOOKS = [
+    "60x20",
+    "no-colour",
+    *(pytest.param(one, marks=pytest.mark.soak) for one in ("light", "clear", "16", "ascii")),
+]
 
 
 @pytest.mark.parametrize("look", LOOKS)
