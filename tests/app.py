@@ -71,3 +71,22 @@ def ragged(app: App[Any]) -> list[str]:
         if plain(text) != text or "\t" in text:
             wrong.append(f"line {number} controls the terminal: {text!r}")
     return wrong
+
+
+class Keyboard:
+    """One who sits before the app, with nothing but keys."""
+
+    def __init__(self, app: WanApp, pilot: Pilot[Any]) -> None:
+        self.app, self.pilot = app, pilot
+
+    async def press(self, *keys: str) -> None:
+        await send(self.app, *keys)
+
+    async def go_to(self, key: str, kind: type) -> Any:
+        await self.press(key)
+        await until(self.pilot, lambda: isinstance(self.app.screen, kind))
+        return self.app.screen
+
+    async def leave(self) -> None:
+        await self.press("escape")
+        await until(self.pilot, lambda: len(self.app.screen_stack) == 1)

@@ -17,7 +17,7 @@ from textual.pilot import Pilot
 from engine.errors import WanError
 from engine.events import Failed, JobFailed, JobQueued, JobStarted, Notice, PlanMade
 from tests import staged
-from tests.app import Watched, painted, ragged, send, shown, until
+from tests.app import Keyboard, Watched, painted, ragged, shown, until
 from wan_tui.composing.presets import presets_folder
 from wan_tui.screens.composer import Composer
 from wan_tui.screens.gallery import Gallery
@@ -65,21 +65,10 @@ def sign(text: str) -> str:
     return plain(" ⏎ ".join(text.splitlines()) if "\n" in text else text)
 
 
-class Guest:
+class Guest(Keyboard):
     def __init__(self, app: Watched, pilot: Pilot[int]) -> None:
-        self.app, self.pilot = app, pilot
-
-    async def press(self, *keys: str) -> None:
-        await send(self.app, *keys)
-
-    async def go_to(self, key: str, kind: type) -> Any:
-        await self.press(key)
-        await until(self.pilot, lambda: isinstance(self.app.screen, kind))
-        return self.app.screen
-
-    async def leave(self) -> None:
-        await self.press("escape")
-        await until(self.pilot, lambda: len(self.app.screen_stack) == 1)
+        super().__init__(app, pilot)
+        self.app: Watched = app
 
     async def whole(self, *texts: str) -> None:
         """What is shown holds these texts, and is whole, and stays so."""

@@ -23,7 +23,7 @@ from engine.runtime.check import _check_item, subject
 from engine.runtime.owner import Owner
 from engine.runtime.testload import LoadTest, Tried
 from tests import staged
-from tests.app import ragged, send, shown, until
+from tests.app import Keyboard, ragged, shown, until
 from tests.captures import Album, captured
 from tests.staged import H100, gpu, machine
 from wan_tui.actions import BY_ID
@@ -71,26 +71,15 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-class Visit:
+class Visit(Keyboard):
     """The app, and the album of what it shows."""
 
     def __init__(self, app: WanApp, pilot: Pilot[Any], album: Album, hide: dict[str, str]) -> None:
-        self.app, self.pilot, self._album, self._hide = app, pilot, album, hide
-
-    async def press(self, *keys: str) -> None:
-        await send(self.app, *keys)
+        super().__init__(app, pilot)
+        self._album, self._hide = album, hide
 
     async def sees(self, *texts: str) -> None:
         await until(self.pilot, lambda: all(text in shown(self.app) for text in texts))
-
-    async def go_to(self, key: str, kind: type) -> Any:
-        await self.press(key)
-        await until(self.pilot, lambda: isinstance(self.app.screen, kind))
-        return self.app.screen
-
-    async def leave(self) -> None:
-        await self.press("escape")
-        await until(self.pilot, lambda: len(self.app.screen_stack) == 1)
 
     async def take(self, state: str, *texts: str) -> None:
         """A picture of it, once it shows these texts and stands still."""

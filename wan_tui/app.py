@@ -173,7 +173,7 @@ class WanApp(TerminalApp):
     def _sweep(self) -> None:
         """Take away sentences that are over, and see to it that they are gone from the terminal, too."""
         self._refresh_notifications()
-        if self._screen_stack:
+        if self.screen_stack:
             self.call_later(self.screen.refresh, layout=True)
 
     def show_error(self, error: WanError, model: str | None = None) -> None:

@@ -13,6 +13,7 @@ Private names of Textual 8.2.8 that are used, here and in `base.py`; `tests/test
   App._driver, _exception, _exception_event, _return_code, _close_messages_no_wait   `_handle_exception` is replaced
   App._screen_stacks, _current_mode   of `in_turn.py`: before and after there is a screen to be asked for
   Timer._skip                    of `punctual.py`: a timer that is late is left out
+  App._refresh_notifications     of `app.py`: those that are over are taken off the screen that is shown
   App._clipboard                 what `copy_to_clipboard` keeps
 """
 
