@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import functools
+import gc
 import json
 import os
 import select
@@ -89,6 +90,7 @@ def serve(asked: socket.socket) -> dict[str, Any] | None:
     from diffusers import AutoencoderKLWan, WanPipeline  # noqa: F401
 
     del diffusers
+    gc.freeze()  # or a child's first collection would copy all of it
     waking, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken)
@@ -154,4 +156,9 @@ def _begin(request: dict[str, Any]) -> int:
 if __name__ == "__main__":
     asked_of_it = serve(socket.socket(fileno=int(sys.argv[1])))
     if asked_of_it:
-        sys.exit(_begin(asked_of_it))
+        try:
+            ended = _begin(asked_of_it)
+        except SystemExit as exit_:  # of argparse
+            ended = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+        sys.stdout.flush()
+        os._exit(ended)  # an interpreter that is taken down would copy all that was imported

@@ -312,7 +312,7 @@ def test_an_empty_queue_says_how_to_fill_it(size: tuple[int, int], tmp_path: Pat
             if action.place == "queue" and action.id != "queue.open":
                 await desk.press(action.keys.split(",")[0])
                 assert isinstance(desk.app.screen, Queue)
-        assert "There is no job under the cursor." in desk.told
+        assert "Run again" not in shown(desk.app)
 
     at_the_queue(tmp_path, go, size)
 

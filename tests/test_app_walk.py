@@ -235,16 +235,21 @@ def test_the_footer_fits_and_cuts_no_key(
         with filled(tmp_path, monkeypatch):
             for name in PLACES:
                 place = await go_to(app, pilot, name)
-                actions, places = place.query_one(Keys).render().plain.split("\n")  # type: ignore[union-attr]
+                # Painted is what is rendered; where a list has just been filled, a moment later.
+                await until(pilot, lambda: shown(app).splitlines()[-2:] == [f" {line}" for line in footer(app)])
+                actions, places = footer(app)
                 assert cell_len(actions) <= size[0] - 2 and cell_len(places) <= size[0] - 2
                 assert re.search(r"(^|  )(\?|F1) Help  \^p All$", actions)  # where one types ? is text
-                assert shown(app).splitlines()[-2:] == [f" {actions}", f" {places}"]
                 whole = [f"{app.get_key_display(binding)} {binding.description}" for binding in all_shown(place)]
                 told = actions.split("  ")[:-2]
                 assert told == whole[: len(told)]
                 assert told or not whole
 
     walk(steps, size)
+
+
+def footer(app: Watched) -> list[str]:
+    return app.screen.query_one(Keys).render().plain.split("\n")  # type: ignore[union-attr]
 
 
 def all_shown(place: Place) -> list[Binding]:

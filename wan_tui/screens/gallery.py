@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from engine.runtime.clips import Clip
 
+_WITH_A_CLIP = {"play", "watch", "compose", "copy_path", "copy_settings", "delete", "mark", "compare"}
+
 
 class Gallery(GalleryView):
     PLACE = "gallery"
@@ -28,11 +30,13 @@ class Gallery(GalleryView):
     BINDINGS = bindings("gallery")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """There is something to compare once another clip is marked."""
+        """Without a clip there is nothing to do with one; something to compare once another one is marked."""
+        if action not in _WITH_A_CLIP:
+            return True
+        clip = self.clip if self.is_mounted else None
         if action == "compare":
-            clip = self.clip
             return bool(clip and self.marked and self.marked != str(clip.path))
-        return True
+        return clip is not None
 
     def _chosen(self, *, there: bool = False) -> Clip | None:
         """The clip under the cursor, whose file has to be `there`; says so where it is not."""

@@ -142,6 +142,7 @@ class GalleryView(Place):
         self.listing.show(rows, empty=self._nothing(found))
         self._tell_sum(found)
         self._tell_notice(found)
+        self.look_at_keys()
         if not self._told or self.clip != self._told.clip:
             self.rest_soon()
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _LOST = "What was computed of it is lost; the jobs that wait go on."
 
+_WITH_A_JOB = {"cancel", "again", "earlier", "later", "compose", "log", "copy_path"}
+
 
 class Queue(QueueView):
     PLACE = "queue"
@@ -31,11 +33,14 @@ class Queue(QueueView):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only a job that is not over can be cancelled, and only one of ours that waits has a place in the line."""
+        if action not in _WITH_A_JOB:
+            return True
+        entry = self.entry if self.is_mounted else None
         if action == "cancel":
-            return bool((entry := self.entry) and entry.live)
+            return bool(entry and entry.live)
         if action in ("earlier", "later"):
-            return bool((entry := self.entry) and entry.id in self.app.session.waiting)
-        return True
+            return bool(entry and entry.id in self.app.session.waiting)
+        return entry is not None
 
     def _chosen(self) -> Entry | None:
         """The job under the cursor; says so where there is none."""
