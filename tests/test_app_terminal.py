@@ -80,7 +80,6 @@ def denoising(opens: Opens, **more: Any) -> OnTerminal:
     """The app while its demo job computes."""
     run = started(opens, **more)
     run.type(F9)
-    shows(run, "starts")  # what the first line says while the libraries are loaded
     until(lambda: any(row.state == "running" for row in Journal().rows()), "the job to run")
     shows(run, "Monitor", "denoise")
     until(lambda: run.settings() != run.before, "the terminal to be taken")
