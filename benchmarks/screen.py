@@ -245,8 +245,15 @@ def scrolling() -> None:
             for name in ("library", "gallery"):
                 app.press(PLACES[name])
                 app.quiet(1.5)
-                taken = sorted(app.answer(b"\x04" if turn % 5 == 0 else b"j") for turn in range(200))
+                taken = sorted(_scrolled(app, turn) for turn in range(200))
                 _tell_keys(f"{name}, many", taken, taken)
+
+
+def _scrolled(app: Terminal, turn: int) -> float:
+    """Seconds until a key is answered: row by row with a page between, 50 turns down and 50 up, as no end answers."""
+    app.quiet(0.06, most=1.0)  # what is still painted for the key before is no answer to this one
+    row, page = (b"j", b"\x04") if turn // 50 % 2 == 0 else (b"k", b"\x15")
+    return app.answer(page if turn % 5 == 0 else row)
 
 
 def _user(home: Path) -> dict[str, str]:
