@@ -310,7 +310,8 @@ def test_uv_installs_where_pip_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stop_is_passed_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     control = Control()
     code = (
-        "import sys, time\nprint('began', flush=True)\ntry: time.sleep(600)\nexcept KeyboardInterrupt: print('undone')"
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nprint('began', flush=True)\n"
+        "try: time.sleep(600)\nexcept KeyboardInterrupt: print('undone')"
     )
     threading.Timer(1.0, control.cancel).start()
     with pytest.raises(Cancelled):
