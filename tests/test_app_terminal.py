@@ -283,7 +283,7 @@ def test_sizes_storm_down_to_too_small_and_back(opened: Opens, state: Path) -> N
     run.sees(b"This needs a terminal of 60x20 or more.", at)
     at = len(run.said)
     run.resize(80, 24)
-    run.sees(b"Run again", run.sees(b"Queue", at))
+    run.sees(b"No jobs yet", run.sees(b"Queue", at))
     at = len(run.said)
     run.type(PLACES["Library"])
     run.sees(b"t2v-A14B@2.2.0", at)
@@ -337,7 +337,7 @@ def test_keys_of_the_user_are_shown_and_obeyed(opened: Opens, own_home: Path, st
     assert ("F12 Queue" in told, "z Download" in told, "F6" in told) == (True, True, False), told
     at = len(run.said)
     run.type("\x1b[24~")
-    run.sees(b"Run again", at)
+    run.sees(b"No jobs yet", at)
     run.type(CTRL_Q + PLACES["Queue"])  # no longer what they were
     run.rests()
     assert run.process.poll() is None
