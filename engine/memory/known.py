@@ -1,0 +1,67 @@
+"""The traces of all models of the catalog, made for the package: `python -m engine.memory.known [FOLDER…]`.
+
+The folders are models besides: that of the built-in one. Figures of the same versions and format are kept as they are.
+With them the first plan of a known model needs no torch. They hold for the versions of the libraries they were made
+with; with others each is made again when it is first needed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from engine.catalog import ModelSpec, load_catalog
+from engine.compat.folder import open_folder
+from engine.memory import fitted, predict, traced
+from engine.memory.ladder import Hold, hold
+from engine.memory.parts import PRECISIONS, Clip, Model, model_of_folder, model_of_spec
+
+_FILE = Path(__file__).with_name("known.json")
+
+
+def main() -> None:
+    """Trace every model, and write what was found beside this file."""
+    values: dict[str, Any] = dict(traced.shipped())
+    traced.begin_collecting(values)
+    catalog = load_catalog().models
+    models = [(spec.id, model_of_spec(spec), _pictures(spec)) for spec in catalog]
+    models += [(folder, model_of_folder(open_folder(Path(folder))), (False, True)) for folder in sys.argv[1:]]
+    for name, model, pictures in models:
+        since, before = time.monotonic(), len(values)
+        _trace(model, pictures)
+        print(f"{name}: {len(values) - before} traces, {time.monotonic() - since:.1f} s", flush=True)
+    table = {"format": traced.FORMAT, "versions": traced.versions(), "values": dict(sorted(values.items()))}
+    _FILE.write_text(json.dumps(table, separators=(",", ":")) + "\n")
+    print(f"{len(values)} traces, {_FILE.stat().st_size / 1e3:.0f} kB", file=sys.stderr)
+
+
+def _pictures(spec: ModelSpec) -> tuple[bool, ...]:
+    """Whether a first image is given: which of the two a model does."""
+    return tuple(
+        given
+        for given, tasks in ((False, {"text"}), (True, {"image", "first-last"}))
+        if not tasks.isdisjoint(spec.tasks)
+    )
+
+
+def _trace(model: Model, pictures: tuple[bool, ...]) -> None:
+    """All that any plan of a model asks for."""
+    for precision in PRECISIONS:
+        for part in model.parts.values():
+            fitted.weights(part, precision)
+        for image in pictures if predict.can_predict(model) else ():
+            for guided in (False, True):
+                for frames in (1, 1 + model.temporal, 1 + 2 * model.temporal):
+                    clip = Clip(832, 480, frames, image, guided)
+                    predict.predict(model, clip, _held(precision.kernels), precision)
+
+
+def _held(kernels: str) -> Hold:
+    return hold("cpu" if kernels == "cpu" else "staged")
+
+
+if __name__ == "__main__":
+    main()
