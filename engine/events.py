@@ -26,7 +26,7 @@ class Event:
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: `event`, ISO 8601 `time` in UTC, `job`, then the event's own fields."""
         stamp = datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds")
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("job", "time")}
+        own = {f.name.rstrip("_"): getattr(self, f.name) for f in fields(self) if f.name not in ("job", "time")}
         return {"event": self.kind, "time": stamp.replace("+00:00", "Z"), "job": self.job, **own}
 
 
@@ -46,7 +46,10 @@ class JobStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class PlanMade(Event):
-    """The plan that will be obeyed. Unknown figures are None."""
+    """The plan that will be obeyed, as `plan --json` has it. Unknown figures are None.
+
+    `windows` tells in how many windows of how many frames a long clip is made.
+    """
 
     kind = "plan"
     profile: str
@@ -56,6 +59,16 @@ class PlanMade(Event):
     ram_bytes: int | None
     seconds: float | None
     reasons: tuple[str, ...]
+    disk_bytes: int | None = None
+    stages: tuple[dict[str, Any], ...] = ()
+    windows: dict[str, int] | None = None
+    alternatives: tuple[dict[str, Any], ...] = ()
+    max_frames: int | None = None
+    max_size: tuple[int, int] | None = None
+    form: str | None = None
+    rung: str | None = None
+    runs: int = 0
+    room: dict[str, int | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +87,8 @@ class Stage(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
+    """`window` of `windows` is at work where a long clip is made in windows, one after another."""
+
     kind = "progress"
     stage: str
     done: int
@@ -82,6 +97,8 @@ class Progress(Event):
     seconds_per_unit: float | None
     vram_bytes: int | None
     rss_bytes: int | None
+    window: int | None = None
+    windows: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +106,20 @@ class Notice(Event):
     kind = "warning"
     code: str
     message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fallback(Notice):
+    """Memory ran out in `stage`, and the job goes on in another way: the names of rungs, or of forms of the VAE.
+
+    `message` is the whole in a sentence, `reason` what the device or the host said.
+    """
+
+    kind = "fallback"
+    from_: str
+    to: str
+    stage: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,10 @@ from engine.catalog import load_catalog
 from engine.control import Control
 from engine.errors import Cancelled, FitError
 from engine.events import Bus
+from engine.hardware import cpu
 from engine.job import Job, Output
 from engine.runtime.failure import explain
+from engine.runtime.foresee import foresee
 from engine.runtime.prepare import prepare
 from engine.runtime.way import Traveller, travel
 
@@ -31,6 +33,7 @@ def test_the_weights_are_gone_when_the_device_is_let_go(
         output=Output(tmp_path / "clip.mp4"),
     )  # fmt: skip
     asked = prepare(job, tmp_path / "job.toml", load_catalog())
+    foresee(asked, cpu(), ())  # a model that is new is traced, and that calls modules as well
     models: list[weakref.ref[Any]] = []
 
     def hook(module: torch.nn.Module, inputs: Any) -> None:
@@ -42,12 +45,13 @@ def test_the_weights_are_gone_when_the_device_is_let_go(
     handle = register_module_forward_pre_hook(hook)
     gc.disable()
     try:
-        with pytest.raises(type(error)) as caught:
+        with pytest.raises((FitError, Cancelled)) as caught:
             travel(Traveller(asked, "job", Control(), Bus(), lambda **_: None))
-        assert [model() for model in models] == [None]
+        tries = 3 if isinstance(error, Exception) else 1  # out of memory, it was staged, then streamed, then on leaf
+        assert [model() for model in models] == [None] * tries
     finally:
         gc.enable()
         handle.remove()
-    if isinstance(caught.value, Exception):
-        assert isinstance(explain(caught.value), FitError)
+    if isinstance(error, Exception):
+        assert explain(caught.value).code == explain(error).code == "out-of-memory"
     assert list(tmp_path.glob("*.mp4")) == []

@@ -3,7 +3,8 @@
 A diffusers pipeline is built from `OnDemand` stand-ins. They know their configuration, dtype and device, so the
 pipeline plans its shapes without any weights; the first call brings the real module, and sends away the one before.
 So each stage of a pipeline call holds one component, whatever the pipeline: text encoder, image encoder, VAE, expert,
-second expert. Peak memory follows the largest of them, not their sum.
+second expert. Peak memory follows the largest of them, not their sum. That is the rung `staged`; on `resident` nobody
+leaves, and on rungs below a component streams its weights from RAM.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from engine.compat.finding import remedy
 from engine.compat.folder import FROM_TRANSFORMERS, HALF_ON_GPU, LIBRARIES, LOADABLE, UNREAD, WEIGHTLESS, ModelFolder
 from engine.control import Control
 from engine.errors import ModelError, WanError
+from engine.memory.ladder import Hold, hold, ran_out
 from engine.paths import data_place
+from engine.pipelines.offload import lift, settle, settle_vae
 from engine.pipelines.trusted import trusted_class
 from engine.voice import Voice
 
@@ -66,15 +69,18 @@ def place(device: str) -> Placement:
 
 
 class Components:
-    """The components of one model folder, one set of weights in memory at a time (the rung `staged`)."""
+    """The components of one model folder; `held` says which of them are in memory, and where."""
 
-    def __init__(self, folder: ModelFolder, placement: Placement, control: Control, voice: Voice) -> None:
+    def __init__(
+        self, folder: ModelFolder, placement: Placement, control: Control, voice: Voice, held: Hold | None = None
+    ) -> None:
         self.folder = folder
         self.placement = placement
         self.control = control
         self.voice = voice
-        self._name: str | None = None
-        self._module: nn.Module | None = None
+        self.held = held or hold("staged")
+        self.wanted: str | None = None  # the component last asked for, there or not
+        self._modules: dict[str, nn.Module] = {}
         self._small: dict[str, Any] = {}
 
     def stand_in(self, name: str) -> OnDemand | None:
@@ -91,31 +97,44 @@ class Components:
                         self.control.wait(_SEEN_S)
                     self._small[name] = kind.from_pretrained(self.folder.path / name, local_files_only=True)
                 except Exception as error:  # over damaged files the libraries raise nearly anything
+                    if ran_out(error):
+                        raise
                     raise self._bad(name, error) from error
         return self._small.get(name)
 
     def bring(self, name: str) -> nn.Module:
-        """The module itself, ready to run on its device; whatever was there before has left."""
-        if self._module is None or self._name != name:
-            self.release()
+        """The module itself, ready to run; whatever was there before has left, unless the rung keeps it."""
+        if name not in self._modules:
+            if self.held.rung.name != "resident":
+                self.release()
+            self.wanted = name
             self.control.check()
             with self.voice.during("load", name):
-                self._module = self._load(name)
-            self._name = name
+                self._modules[name] = self._load(name)
             self.control.check()
-        return self._module
+        self.wanted = name
+        return self._modules[name]
 
     @property
     def present(self) -> tuple[str, nn.Module] | None:
-        """The component whose weights are in memory; None where none are."""
-        return (self._name, self._module) if self._name is not None and self._module is not None else None
+        """The component last asked for, where its weights are in memory; None where they are not."""
+        return (self.wanted, self._modules[self.wanted]) if self.wanted in self._modules else None
+
+    def go(self, held: Hold, placement: Placement) -> None:
+        """Free what is in memory; what is brought from now on is held so, and there."""
+        self.release()
+        self.held, self.placement = held, placement
 
     def release(self) -> None:
-        """Free the weights in memory and give their pages back."""
-        self._module = self._name = None
+        """Free the weights in memory and give their pages back; whoever still has a module has it without hooks."""
+        while self._modules:
+            lift(self._modules.popitem()[1])
+        self.wanted = None
         gc.collect()  # a module may hold itself in a cycle, and there is no room to wait for that to be found
         if self.placement.device.type == "cuda":
             torch.cuda.empty_cache()
+            if hasattr(torch.accelerator, "empty_host_cache"):  # newer torch; pinned RAM is kept for later without it
+                torch.accelerator.empty_host_cache()
         _trim_heap()
 
     @contextmanager
@@ -180,7 +199,7 @@ class Components:
                 output_loading_info=True,
             )
         except Exception as error:  # over damaged files the libraries raise nearly anything
-            if _ran_out(error):
+            if ran_out(error):
                 raise
             raise self._bad(name, error) from error
         # What a file lacks would be filled with random numbers, and the video be wrong without a word.
@@ -188,7 +207,8 @@ class Components:
         lacking = [name for name in lacking if name not in UNREAD]
         if lacking:
             raise self._bad(name, f"{len(lacking)} tensors are missing or misshapen, among them {lacking[0]}")
-        ready: nn.Module = module.eval().requires_grad_(False).to(self.placement.device)
+        ready: nn.Module = module.eval().requires_grad_(False)
+        (settle_vae if name == "vae" else settle)(ready, self.placement.device, self.held)
         _watch(ready, self.control)
         return ready
 
@@ -225,8 +245,9 @@ class OnDemand(nn.Module):
         context: AbstractContextManager[None] = self._bring().cache_context(*args, **kwargs)
         return context
 
-    def encode(self, *args: Any, **kwargs: Any) -> Any:
-        return self._bring().encode(*args, **kwargs)
+    def encode(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        vae = self._bring()
+        return vae.encode(x.to(next(vae.parameters()).device), *args, **kwargs)  # which may be another than the run's
 
 
 def _full_config(components: Components, name: str) -> FrozenDict:
@@ -239,13 +260,9 @@ def _full_config(components: Components, name: str) -> FrozenDict:
     return FrozenDict({**defaults, **config})
 
 
-def _ran_out(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
-
-
 def _of_the_model(error: Exception) -> bool:
     """Whether a failure within the libraries comes from what they were given, and not from this box or this code."""
-    if isinstance(error, OSError | MemoryError | ImportError) or _ran_out(error):
+    if isinstance(error, OSError | MemoryError | ImportError) or ran_out(error):
         return False
     if isinstance(error, RuntimeError) and any(word in str(error) for word in _DEVICE):
         return False
