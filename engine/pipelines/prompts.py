@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -31,16 +32,30 @@ KEPT_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Text embeddings of shape (1, 512, text width); `negative` is None without guidance."""
+    """Text embeddings of shape (1, 512, text width): the prompt's, or those of each segment's in their order.
 
-    prompt: torch.Tensor
+    `negative` is None without guidance.
+    """
+
+    prompts: tuple[torch.Tensor, ...]
     negative: torch.Tensor | None
 
+    @property
+    def prompt(self) -> torch.Tensor:
+        return self.prompts[0]
 
-def encode_prompts(components: Components, pipeline: str, prompt: str, negative: str | None) -> Embeddings:
-    """Embed both prompts, from disk where they are kept. Warns when words are dropped."""
+
+def encode_prompts(
+    components: Components, pipeline: str, prompt: str, negative: str | None, segments: Sequence[str] = ()
+) -> Embeddings:
+    """Embed both prompts, from disk where they are kept. Warns when words are dropped.
+
+    `segments` are the prompts of a job that has some: they are embedded in place of its own.
+    """
     encode = _Encoder(components, pipeline)
-    return Embeddings(encode(prompt, "prompt"), None if negative is None else encode(negative, "negative_prompt"))
+    texts = {f"the prompt of segment {number}": text for number, text in enumerate(segments, 1)} or {"prompt": prompt}
+    prompts = tuple(encode(text, label) for label, text in texts.items())
+    return Embeddings(prompts, None if negative is None else encode(negative, "negative_prompt"))
 
 
 class _Encoder:
