@@ -17,7 +17,7 @@ _RECENT = 8  # units whose pace counts: enough to be steady, few enough to follo
 class Voice:
     """Says what happens to one job. `figures` gives (VRAM bytes, RSS bytes), None where unknown.
 
-    `seconds` holds the wall time of every stage that has ended.
+    `seconds` holds the wall time of every stage that has ended, `loading` what of a stage's time went into loading.
     """
 
     def __init__(self, bus: Bus, job: str, figures: Callable[[], tuple[int | None, int | None]]) -> None:
@@ -30,6 +30,7 @@ class Voice:
         self._last_tick, self._done = 0.0, 0
         self._notices: list[str] = []
         self.seconds: dict[str, float] = {}
+        self.loading: dict[str, float] = {}
 
     def say(self, kind: type[E], **values: Any) -> None:
         self._bus.publish(kind(job=self.job, **values))
@@ -69,10 +70,13 @@ class Voice:
         seconds = time.monotonic() - since
         if stage == "load":
             self._loading += seconds
+            within = self._open[0] if self._open else ""
+            self.loading[within] = round(self.loading.get(within, 0.0) + seconds, 3)
         self.say(Stage, name=stage, state="finished", component=component, seconds=round(seconds, 3))
 
-    def progress(self, done: int, total: int) -> None:
-        """`done` of `total` steps or frames of the current stage; loading is left out of the pace."""
+    def progress(self, done: int, total: int, window: int | None = None, windows: int | None = None) -> None:
+        """`done` of `total` steps or frames of the current stage, in `window` of `windows`; loading is no part of the
+        pace."""
         now = self._clock()
         if done > self._done:
             self._paces.append((now - self._last_tick) / (done - self._done))
@@ -88,6 +92,8 @@ class Voice:
             eta_s=None if pace is None else round(pace * (total - done), 1),
             vram_bytes=vram,
             rss_bytes=rss,
+            window=window,
+            windows=windows,
         )
 
     def _clock(self) -> float:

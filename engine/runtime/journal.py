@@ -16,6 +16,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -254,6 +255,21 @@ class Journal:
                 return False
             _update(db, job_id, **columns)
             return True
+
+
+def runs_on(device: str, limit: int, path: Path | None = None) -> list[JobRow]:
+    """The last jobs a device finished, newest first, of the last 500 there are; none where no journal can be read.
+
+    The journal is neither made nor mended for it.
+    """
+    lately = "id >= (SELECT min(id) FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT 500))"
+    path = path or paths.state_place() / "journal.sqlite3"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            db.row_factory = sqlite3.Row
+            return _select(db, f"state = 'finished' AND device = ? AND {lately}", device, limit=limit)
+    except (sqlite3.Error, TypeError, ValueError, RecursionError):  # or rows of a later version
+        return []
 
 
 def _select(db: sqlite3.Connection, where: str, *values: object, limit: int = -1) -> list[JobRow]:

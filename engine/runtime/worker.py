@@ -128,8 +128,12 @@ class Worker:
 
     def _run(self, job_id: str, asked: Checked) -> Exit:
         control = self._controls[job_id]
+        recorded: dict[str, Any] = {}
 
         def note(**columns: Any) -> None:
+            if "recorded" in columns:  # what is noted in parts is kept together
+                recorded.update(columns["recorded"])
+                columns["recorded"] = recorded
             self._record(job_id, lambda: self._journal.note(job_id, **columns))
 
         try:
@@ -140,12 +144,13 @@ class Worker:
             return self._cancelled(job_id, cancelled.reason)
         except (Exception, SystemExit) as error:  # noqa: BLE001  (named, recorded and told: nothing goes on silently)
             return self._failed(job_id, explain(error))
-        self._finished(job_id, done)
+        self._finished(job_id, done, recorded)
         return Exit.DONE
 
-    def _finished(self, job_id: str, done: JobFinished) -> None:
+    def _finished(self, job_id: str, done: JobFinished, noted: dict[str, Any]) -> None:
         figures = {"peak_vram_bytes": done.peak_vram_bytes, "peak_rss_bytes": done.peak_rss_bytes}
-        recorded = {**figures, "output_sha256": done.output_sha256, "seed": done.seed, "frames": done.frames}
+        of_it = {"output_sha256": done.output_sha256, "seed": done.seed, "frames": done.frames}
+        recorded = {**noted, **figures, **of_it}
         output, seconds = done.output or "", done.seconds or 0.0
         self._record(job_id, lambda: self._journal.finish(job_id, output=output, seconds=seconds, recorded=recorded))
         self._bus.publish(done)
