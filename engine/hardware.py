@@ -1,4 +1,4 @@
-"""What this box has: devices, their memory, the host's memory. NVML and /proc; torch is asked only when it is loaded.
+"""What this box has to compute on, and its memory. NVML and /proc; torch is asked only when it is loaded.
 
 Devices are matched between NVML and torch by UUID: their orders differ, and CUDA_VISIBLE_DEVICES renumbers one of them.
 """
@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import psutil
-
 from engine.errors import JobError
+from engine.host import high_water, host_memory, rss_bytes
 
 
 @dataclass(frozen=True)
@@ -238,48 +237,6 @@ def _nvml_memory(uuid: str) -> tuple[int, int] | None:
         return (int(memory.free), int(memory.total)) if memory.total else None
 
 
-def host_memory() -> tuple[int, int]:
-    """(total, available) bytes of RAM, within this process's cgroup limit."""
-    memory = psutil.virtual_memory()
-    total, available = int(memory.total), int(memory.available)
-    limit, used = cgroup_memory()
-    if limit is not None and limit < total:
-        return limit, min(available, max(0, limit - (used or 0)))
-    return total, available
-
-
-def cgroup_memory(
-    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
-) -> tuple[int | None, int | None]:
-    """(limit, used) bytes of the tightest cgroup v2 this process is in; None where unlimited or unknown."""
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return None, None
-    relative = next((line[3:] for line in lines if line.startswith("0::")), "/")
-    folder = root / relative.strip("/")
-    tightest: tuple[int | None, int | None] = (None, None)
-    for place in (folder, *folder.parents):
-        limit = _number(place / "memory.max")
-        if limit is not None and (tightest[0] is None or limit < tightest[0]):
-            tightest = (limit, _number(place / "memory.current"))
-        if place == root:
-            break
-    return tightest
-
-
-def _number(file: Path) -> int | None:
-    try:
-        return int(file.read_text())
-    except (OSError, ValueError):  # absent, or "max"
-        return None
-
-
-def rss_bytes() -> int:
-    """Resident memory of this process."""
-    return int(psutil.Process().memory_info().rss)
-
-
 class PeakMemory:
     """Peak resident and device memory of this process since it was made; bytes."""
 
@@ -298,15 +255,7 @@ class PeakMemory:
     def peaks(self) -> tuple[int | None, int | None]:
         """(peak device memory reserved, peak resident memory)."""
         vram = _torch().cuda.max_memory_reserved(self._cuda) if self._cuda else None
-        return vram, _high_water()
-
-
-def _high_water() -> int | None:
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return None
+        return vram, high_water()
 
 
 def _torch() -> Any:

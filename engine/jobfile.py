@@ -133,7 +133,8 @@ def paths(value: Any, folder: Path) -> tuple[Path, ...]:
     return tuple(path(item, folder) for item in value)
 
 
-_UNITS = {"b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_UNITS = {"b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
 def size_in_bytes(value: Any, folder: Path) -> int:
@@ -142,8 +143,8 @@ def size_in_bytes(value: Any, folder: Path) -> int:
     if isinstance(value, bool | list | dict) or not match or match[2].lower() not in _UNITS:
         raise Refused('must be a size with its unit, such as "12GiB"')
     size = int(float(match[1]) * _UNITS[match[2].lower()])
-    if not 2**20 <= size <= 2**50:
-        raise Refused("must lie between 1MiB and 1024TiB")
+    if not 1 <= size <= 2**50:  # what a device can do with a small one, the plan says
+        raise Refused("must be more than nothing, and 1024TiB at most")
     return size
 
 
@@ -221,6 +222,7 @@ def read_job(file: Path, overrides: Sequence[str] = ()) -> Job:
     table, source = read_table(file)
     for override in overrides:
         _apply(override, table)
+    _one_size(table, {override.partition("=")[0].strip() for override in overrides})
     return job_from_table(table, file, source)
 
 
@@ -305,6 +307,15 @@ def _apply(override: str, table: dict[str, Any]) -> None:
         if not isinstance(target, dict):
             raise JobError("bad-override", f"--set {override!r}: {name} is not a table.")
     target[names[-1]] = _override_value(names, raw)
+
+
+def _one_size(table: dict[str, Any], overridden: set[str]) -> None:
+    """A size given over the file's is the whole of it, however either is written."""
+    if "size" in overridden and not {"width", "height"} & overridden:
+        table.pop("width", None)
+        table.pop("height", None)
+    elif {"width", "height"} <= overridden and "size" not in overridden:
+        table.pop("size", None)
 
 
 def _override_value(names: list[str], raw: str) -> Any:

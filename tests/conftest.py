@@ -7,9 +7,21 @@ from pathlib import Path
 
 import pytest
 
+KNOWN = ("traces", "paces")
+
+
+@pytest.fixture(scope="session")
+def known_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is found out about models and this box once for all tests, of all workers: traces, and the device's pace."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "known"
+    for name in KNOWN:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return folder
+
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known_here: Path) -> Path:
     """Folders of the user, for this process and for those it starts."""
     home = tmp_path / "home"
     for name, folder in {
@@ -23,6 +35,10 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         folder.mkdir(parents=True, exist_ok=True)
         monkeypatch.setenv(name, str(folder))
+    cache = home / "cache" / "wan-tui"
+    cache.mkdir(mode=0o700)
+    for name in KNOWN:
+        (cache / name).symlink_to(known_here / name)
     hub = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN")
     for name in ("MODELS_ROOT", "WAN_MODELS_MANIFEST", "WAN_TUI_CONFIG", "NO_COLOR", *hub):
         monkeypatch.delenv(name, raising=False)

@@ -68,9 +68,28 @@ TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "device not here": (GOOD + 'device = "cuda:77"', ("cuda:77", "not on this box", "auto")),
     "device unknown": (GOOD + 'device = "gpu0"', ("device", "cuda:1")),
     "profile unknown": (GOOD + '[memory]\nprofile = "stagged"', ("profile", "'staged'")),
-    "rung of later": (GOOD + '[memory]\nprofile = "leaf"', ("profile", "'leaf'", "rungs of this version")),
-    "windows": (GOOD + "[memory]\nwindow = 81", ("memory.window", "windows")),
-    "segments": (GOOD + '[[segments]]\nframes = 81\nprompt = "a"', ("[[segments]]", "windows")),
+    "windows without new frames": (GOOD + "[memory]\nwindow = 5", ("memory.window = 5", "no new frames", "is 9.")),
+    "overlap of a whole window": (GOOD + "[memory]\nwindow = 49\noverlap = 49", ("line 5", "overlap", "less than")),
+    "windows from a video": (
+        'model = "t2v-1.3B"\nprompt = "a"\n[inputs]\nvideo = "good.png"\n[memory]\nwindow = 81',
+        ("memory.window", "from text or from one image"),
+    ),
+    "segments of more frames": (
+        GOOD + "frames = 81\n" + 2 * '[[segments]]\nframes = 49\nprompt = "a"\n',
+        ("frames = 81 is too few", "make 97 frames", "Set frames = 97"),
+    ),
+    "segments shorter than windows": (
+        GOOD + '[memory]\nwindow = 81\n[[segments]]\nframes = 49\nprompt = "a"',
+        ("49 frames are fewer", "81 frames or more"),
+    ),
+    "prompt of a segment too long": (
+        GOOD + '[[segments]]\nframes = 49\nprompt = "' + "x" * 100_001 + '"',
+        ("segments.prompt", "100000"),
+    ),
+    "control character in a segment": (
+        GOOD + '[[segments]]\nframes = 49\nprompt = "a\\u001b[31mcat"',
+        ("segments.prompt", "U+001B"),
+    ),
     "vram without unit": (GOOD + "[memory]\nvram_limit = 12", ("vram_limit", "12GiB")),
     "vram negative": (GOOD + '[memory]\nvram_limit = "-1GiB"', ("vram_limit",)),
     "crf out of range": (GOOD + "[output]\ncrf = 99", ("crf", "63")),

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.compat.needs import installed_version
-from engine.hardware import Card, cards, host_memory
+from engine.hardware import Card, cards
+from engine.host import host_memory
 from engine.paths import hub_cache, models_root
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "huggingface_hub", "safetensors", "tokenizers", "accelerate")

@@ -22,12 +22,14 @@ from engine.compat.folder import ModelFolder, open_folder
 from engine.compat.identify import folder_item
 from engine.compat.schema import INDEX
 from engine.errors import JobError, ModelError
-from engine.hardware import choose_device, host_memory
+from engine.hardware import choose_device
+from engine.host import host_memory
 from engine.job import Inputs, Job, Output
 from engine.library.digest import Digests
 from engine.library.item import Item
 from engine.library.locate import OnDisk, locate, look
 from engine.memory.plan import check_memory
+from engine.memory.windows import frames_of_segments
 from engine.pipelines.families import Recipe, recipe
 from engine.video.ffmpeg import check_ffmpeg
 from engine.video.image import image_size, open_image, size_for_aspect
@@ -57,11 +59,17 @@ class Checked:
         return self.item.spec
 
 
-def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) -> Checked:
+def prepare(
+    job: Job, file: Path, catalog: Catalog, output: Path | None = None, *, need_not_be_here: bool = False
+) -> Checked:
     """Check a job against its model and complete it. `file` is the job file, `output` a folder that overrides its own.
+
+    With `need_not_be_here` a model of the catalog that is absent, or here in part, is taken as the catalog has it.
 
     Raises `JobError` (status 2) when the job is wrong, `ModelError` (3) when the model is absent or cannot do it.
     """
+    if job.segments and job.frames is None:
+        job = replace(job, frames=frames_of_segments(job.segments))
     check_memory(job)
     if job.device not in ("auto", "cpu"):
         choose_device(job.device)
@@ -72,13 +80,14 @@ def prepare(job: Job, file: Path, catalog: Catalog, output: Path | None = None) 
     disk = OnDisk("absent") if spec.builtin else look(item, Digests())
     if disk.state == "corrupt":
         refuse(judge_copy(item, disk))
-    folder = _folder(spec, disk)
+    from_catalog = spec.builtin or (need_not_be_here and not disk.whole and bool(spec.architecture))
+    folder = None if from_catalog else _folder(spec, disk)
     complete = _complete(job, item, folder, file, output)
     _check_text(complete, file)
     how = recipe(spec.family, job.task)
     if folder:
         admit(item, folder.path, how.components)
-    elif not spec.builtin:
+    elif not from_catalog:
         refuse(replace(finding, severity="error") for finding in judge_copy(item, disk))
     return Checked(complete, file, item, folder.path if folder else None, disk.revision, how, reasons)
 

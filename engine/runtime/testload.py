@@ -24,7 +24,8 @@ from engine.control import Control
 from engine.errors import Exit, FitError, JobError, ModelError, WanError
 from engine.events import Bus
 from engine.finite import look_over
-from engine.hardware import Device, PeakMemory, choose_device, host_memory
+from engine.hardware import Device, PeakMemory, choose_device
+from engine.host import host_memory
 from engine.library.item import Item
 from engine.runtime.check import Subject
 from engine.runtime.failure import explain

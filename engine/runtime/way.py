@@ -6,32 +6,29 @@ Torch is loaded here and not before.
 from __future__ import annotations
 
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.compat.examine import admit
 from engine.compat.folder import ModelFolder
 from engine.control import Control
-from engine.errors import RunError, WanError
 from engine.events import Bus, JobFinished, JobStarted, PlanMade
-from engine.hardware import PeakMemory, choose_device
+from engine.hardware import Device, PeakMemory, choose_device
 from engine.library.digest import file_digest
-from engine.memory.plan import Plan, make_plan
+from engine.memory.plan import LEAST_WINDOW, Plan
+from engine.runtime.cap import limit_memory
+from engine.runtime.failure import does_not_fit
+from engine.runtime.foresee import foresee, learn_pace
+from engine.runtime.frames import Film, decode_and_write
 from engine.runtime.heavy import load_libraries
 from engine.runtime.locks import device_lock
 from engine.runtime.prepare import Checked
-from engine.runtime.record import input_digests, sidecar
-from engine.video.write import open_writer
+from engine.runtime.record import input_digests, planned, sidecar
+from engine.runtime.rescue import Rescue, forget_frames
 from engine.voice import Voice
-
-if TYPE_CHECKING:
-    import torch
-
-    from engine.pipelines.components import Components
 
 Note = Callable[..., None]
 
@@ -54,10 +51,8 @@ def travel(job: Traveller) -> JobFinished:
     """Run a job from check to record. Raises `WanError` or `Cancelled`; then nothing stands under a final name."""
     since = time.monotonic()
     load_libraries()
-    device, why = choose_device(job.asked.job.device)
-    peak = PeakMemory(device)
-    voice = Voice(job.bus, job.id, peak.figures)
-    plan = make_plan(job.asked.job, device, (*job.asked.reasons, f"{device.name}: {why}"))
+    device, why = _device(job.asked)
+    voice = Voice(job.bus, job.id, PeakMemory(device).figures)
 
     def waiting(sentence: str) -> None:
         voice.warn("waiting-for-device", sentence)
@@ -65,21 +60,34 @@ def travel(job: Traveller) -> JobFinished:
     with device_lock(device.uuid, waiting, job.control, job=job.id):
         voice.say(JobStarted, device=device.name)
         job.note(device=device.uuid)
-        output = _stages(job, plan, voice)
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        voice.enter("check")
+        folder = _on_disk(job.asked, voice)
+        plan = _planned(replace(job.asked, folder=folder.path), device.uuid, why, voice, measure=True)
+        job.note(recorded={"plan": planned(plan, job.asked.spec.family)})
+        peak = PeakMemory(plan.device)  # what planning took is over
+        output = _stages(replace(job, asked=_in_windows(job.asked, plan)), folder, plan, started, voice)
+        job.note(recorded={"seconds": dict(voice.seconds), "loading": dict(voice.loading)})
     return _finished(job, output, since, peak)
 
 
 def rehearse(asked: Checked, bus: Bus) -> None:
     """Check and plan a job without running it. Raises `WanError`."""
     load_libraries()
-    device, why = choose_device(asked.job.device)
+    device, why = _device(asked)
     voice = Voice(bus, asked.file.name, lambda: (None, None))
     voice.enter("check")
     if asked.folder:
         _checked_folder(asked, asked.folder, voice)
     voice.leave()
-    say_plan(voice, make_plan(asked.job, device, (*asked.reasons, f"{device.name}: {why}")))
+    learn_pace(device)
+    _planned(asked, device.uuid, why, voice, measure=False)
     voice.say(JobFinished, output=None, dry_run=True)
+
+
+def _device(asked: Checked) -> tuple[Device, str]:
+    """The device of the job, and why: the rung `cpu` is one, too."""
+    return choose_device("cpu" if asked.job.memory.profile == "cpu" else asked.job.device)
 
 
 def _checked_folder(asked: Checked, path: Path, voice: Voice) -> ModelFolder:
@@ -90,66 +98,12 @@ def _checked_folder(asked: Checked, path: Path, voice: Voice) -> ModelFolder:
     return admitted.folder
 
 
-def _stages(job: Traveller, plan: Plan, voice: Voice) -> Path:
-    from engine.pipelines.components import Components, place
-    from engine.pipelines.denoise import denoise
-    from engine.pipelines.prompts import encode_prompts
-
-    asked, request = job.asked, job.asked.job
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    voice.enter("check")
+def _on_disk(asked: Checked, voice: Voice) -> ModelFolder:
+    """The folder, which keeps the rules; that of the built-in model is made where it is not there."""
     folder = _checked_folder(asked, asked.folder or _built_in(asked, voice), voice)
     if asked.spec.builtin and asked.spec.note:
         voice.warn("model-note", asked.spec.note)
-    say_plan(voice, plan)
-    inputs = input_digests(request)
-    placement = place(plan.device.torch_name)
-    limit_memory(plan, request.memory.vram_limit)
-    components = Components(folder, placement, job.control, voice)
-    try:
-        voice.enter("encode")
-        negative = request.negative_prompt if (request.guidance or 0) > 1 else None
-        embeddings = encode_prompts(components, asked.recipe.pipeline, request.prompt, negative)
-        latents = denoise(components, asked.recipe, request, embeddings)
-        voice.leave()
-        dtype = str(placement.dtype).removeprefix("torch.")
-        text = sidecar(asked, plan, started, inputs, voice.seconds, dtype)
-        output = _decode_and_write(job, components, latents, text)
-    except BaseException as error:
-        _forget_frames(error)
-        raise
-    finally:
-        components.release()
-    voice.leave()
-    return output
-
-
-def _forget_frames(error: BaseException) -> None:
-    """Drop the frames of a failure: they hold weights that would still be there when the next job loads its own.
-
-    Where they were stays readable, as a note.
-    """
-    if isinstance(error, Exception) and not isinstance(error, WanError):
-        error.add_note("".join(traceback.format_exception(error)))
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
-
-
-def say_plan(voice: Voice, plan: Plan) -> None:
-    voice.say(
-        PlanMade,
-        profile=plan.profile,
-        fits=plan.fits,
-        device=plan.device.as_dict(),
-        vram_bytes=plan.vram_bytes,
-        ram_bytes=plan.ram_bytes,
-        seconds=plan.seconds,
-        reasons=plan.reasons,
-    )
+    return folder
 
 
 def _built_in(asked: Checked, voice: Voice) -> Path:
@@ -159,62 +113,69 @@ def _built_in(asked: Checked, voice: Voice) -> Path:
         return make_demo(asked.spec.id)
 
 
-def limit_memory(plan: Plan, limit: int | None) -> None:
-    """Make `vram_limit` a hard cap: torch refuses to allocate beyond it."""
-    device = plan.device
-    if not device.torch_name.startswith("cuda"):
-        return
-    import torch
+def _planned(asked: Checked, device: str, why: str, voice: Voice, *, measure: bool) -> Plan:
+    """The plan, made with what is free now and told. Raises `FitError` (`does-not-fit`) for a job that it rules out.
 
-    total = torch.cuda.get_device_properties(device.torch_name).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, (limit or total) / total), device.torch_name)
+    `measure`: the device is ours, and how fast it is may be measured where that is not known.
+    """
+    now, _ = choose_device(device)
+    plan = foresee(asked, now, (*asked.reasons, f"{now.name}: {why}"), measure=measure)
+    voice.say(PlanMade, **_told(plan))
+    if plan.fits is False:
+        raise does_not_fit(plan)
+    return plan
 
 
-def _decode_and_write(job: Traveller, components: Components, latents: torch.Tensor, text: str) -> Path:
-    """Stream frames into the file; when the encoder fails, decode again into a folder of PNGs."""
-    path = job.asked.job.output.path
-    assert path  # a checked job has one
+def _told(plan: Plan) -> dict[str, Any]:
+    """The fields of a plan's event."""
+    figures = plan.as_dict()
+    return {field.name: figures[field.name] for field in fields(PlanMade) if field.name not in ("job", "time")}
+
+
+def _in_windows(asked: Checked, plan: Plan) -> Checked:
+    """The job as it will run: where the plan makes its clip in windows, in those, such that it may be asked for."""
+    if not plan.windows:
+        return asked
+    memory = asked.job.memory
+    window = memory.window or max(LEAST_WINDOW, plan.windows["frames"])
+    overlap = None if memory.overlap is None else min(memory.overlap, window - 1)
+    return replace(asked, job=replace(asked.job, memory=replace(memory, window=window, overlap=overlap)))
+
+
+def _stages(job: Traveller, folder: ModelFolder, plan: Plan, started: str, voice: Voice) -> Path:
+    from engine.pipelines.components import Components, place
+    from engine.pipelines.denoise import denoise
+    from engine.pipelines.prompts import encode_prompts
+    from engine.pipelines.resume import Course
+
+    asked, request = job.asked, job.asked.job
+    inputs = input_digests(request)
+    limit_memory(plan.device, request.memory.vram_limit)
+    placement = place(plan.device.torch_name)
+    components = Components(folder, placement, job.control, voice, plan.hold)
+    rescue, course = Rescue(components, plan, request.memory.vram_limit, job.note), Course()
+    pipeline, texts = asked.recipe.pipeline, [segment.prompt for segment in request.segments]
+    negative = request.negative_prompt if (request.guidance or 0) > 1 else None
+    if texts and request.prompt:
+        voice.warn("prompt-unused", "The job's prompt is not used: each of its [[segments]] has its own.")
+
+    def text(drift: tuple[float, ...]) -> str:
+        dtype = str(components.placement.dtype).removeprefix("torch.")
+        return sidecar(asked, rescue.plan, started, inputs, voice.seconds, dtype, {"drift": drift})
+
     try:
-        return _write(job, components, latents, text, path)
-    except RunError as error:
-        if error.code not in ("encoding-failed", "ffmpeg-missing") or not path.suffix:
-            raise
-        folder = path.with_suffix("")
-        components.voice.warn(
-            "encoding-failed", f"{error.message} {error.cause or ''} The frames are kept as PNGs in a folder instead."
-        )
-        return _write(job, components, latents, text, folder)
-
-
-def _write(job: Traveller, components: Components, latents: torch.Tensor, text: str, path: Path) -> Path:
-    from engine.video.decode import pixels
-
-    request, voice = job.asked.job, components.voice
-    shape: dict[str, Any] = {"width": request.width, "height": request.height, "fps": request.fps}
-    if request.output.crf is not None:
-        shape["crf"] = request.output.crf
-    voice.enter("decode")
-    components.bring("vae")
-    with (
-        voice.during("write"),
-        open_writer(path, **shape, metadata=text) as writer,
-    ):
-        job.note(scratch=str(writer.scratch))
-        done = 0
-        for group in _decoded(components, latents):
-            frames = pixels(group)
-            writer.write(frames)
-            done += len(frames)
-            voice.progress(done, request.frames or 0)
-        job.control.check()
-        return writer.finish(lambda _: text)
-
-
-def _decoded(components: Components, latents: torch.Tensor) -> Iterator[torch.Tensor]:
-    from engine.video.decode import frame_groups
-
-    with components.at_work("decodes the frames"):  # what is done with a frame does not come in here
-        yield from frame_groups(components.bring("vae"), latents, components.control.check)
+        voice.enter("encode")
+        embeddings = rescue.run("encode", lambda: encode_prompts(components, pipeline, request.prompt, negative, texts))
+        latents = rescue.run("denoise", lambda: denoise(components, asked.recipe, request, embeddings, course))
+        voice.leave()
+        output = decode_and_write(Film(request, asked.recipe, text, job.note), components, latents, rescue)
+    except BaseException as error:
+        forget_frames(error)
+        raise
+    finally:
+        components.release()
+    voice.leave()
+    return output
 
 
 def _finished(job: Traveller, output: Path, since: float, peak: PeakMemory) -> JobFinished:

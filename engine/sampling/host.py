@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from engine.hardware import host_memory, rss_bytes
+from engine.host import host_memory, rss_bytes
 from engine.paths import hub_cache, models_root
 from engine.sampling.figures import DiskSample, HostSample
 
