@@ -55,7 +55,7 @@ def run_jobs(asked: Sequence[Asked], args: argparse.Namespace) -> int:
     signals = Signals()
     log_to_file()
     bus = Bus()
-    printer = printer_for(as_json=args.json, quiet=args.quiet)
+    printer = printer_for(as_json=args.json, quiet=args.quiet, rehearsal=getattr(args, "dry_run", False))
     mailbox = bus.subscribe(printer)
     try:
         status = _run(asked, args, bus, printer, signals)

@@ -28,6 +28,8 @@ from engine.events import (
     Stage,
 )
 from wan_tui.cli.errors import described
+from wan_tui.cli.layout import for_terminal
+from wan_tui.telling_plan import brief, lines
 from wan_tui.text import plain
 
 _PLAIN_EVERY_S = 10.0
@@ -57,12 +59,14 @@ class Printer(Protocol):
         """Something to say that belongs to no job."""
 
 
-def printer_for(*, as_json: bool, quiet: bool) -> Printer:
-    """JSON lines when asked for; else a bar on a terminal, plain lines elsewhere."""
+def printer_for(*, as_json: bool, quiet: bool, rehearsal: bool = False) -> Printer:
+    """JSON lines when asked for; else a bar on a terminal, plain lines elsewhere. A rehearsal is asked for its plan."""
     if as_json:
         return JsonLines()
     if quiet:
         return Lines(quiet=True)
+    if rehearsal:
+        return Lines(whole_plan=True)
     return Bar() if os.isatty(2) and os.environ.get("TERM") != "dumb" else Lines()
 
 
@@ -82,9 +86,9 @@ class JsonLines:
 class Lines:
     """What happens, a line each, on standard error; the path of each video on standard output."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, whole_plan: bool = False) -> None:
         self._out, self._err = Outlet(1), Outlet(2)
-        self._quiet = quiet
+        self._quiet, self._whole_plan = quiet, whole_plan
         self._last = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -93,6 +97,9 @@ class Lines:
         elif isinstance(event, JobFinished) and event.output:
             self.tell(_summary(event), minor=True)
             self._out.write(plain(event.output) + "\n")
+        elif isinstance(event, PlanMade):
+            told = event.as_dict()
+            self.tell(for_terminal(lines(told) if self._whole_plan else brief(told), sys.stderr), minor=True)
         elif line := _line(event):
             self.tell(line, minor=not isinstance(event, JobFailed | JobCancelled | Notice))
 
@@ -160,8 +167,6 @@ def _line(event: Event) -> str | None:
             return plain(f"queued   {event.job}  {event.model}, seed {event.seed}")
         case JobStarted():
             return plain(f"started  {event.job} on {event.device}")
-        case PlanMade():
-            return plain(f"plan     {event.profile}: " + "; ".join(event.reasons))
         case Stage(name="load", state="finished") if (event.seconds or 0) >= _WORTH_TELLING_S:
             return plain(f"load     {event.component}, {event.seconds:.1f} s")
         case Stage(state="finished") if event.name not in ("load", "write"):

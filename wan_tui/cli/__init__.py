@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _flush()  # --help and --version leave from there
     if args.run:
         return int(importlib.import_module("wan_tui.headless").run_files(args))
-    if args.verb and (args.set or args.dry_run):
+    if args.verb and (args.dry_run or (args.set and args.verb != "plan")):
         parser.error(f"--set and --dry-run go with --run, not with {args.verb}")
     from wan_tui.cli.errors import reported
 
@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("model", metavar="MODEL|FOLDER", help="id[@version][:variant], or a folder or file of weights")
     check.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
 
+    _plan_verb(verbs)
     _trying_verbs(verbs)
     _compat_verbs(verbs)
 
@@ -171,6 +172,18 @@ def _library_actions(actions: Any) -> None:
     remove = add("remove", "take a model from this box; shows what that frees, and asks")
     remove.add_argument("model", metavar="MODEL", help="id[@version][:variant]")
     remove.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _plan_verb(verbs: Any) -> None:
+    """What tells beforehand whether a job fits, and how long it takes."""
+    plan = verbs.add_parser("plan", help="will a job fit, and how long will it take", allow_abbrev=False)
+    plan.add_argument("what", nargs="*", metavar="JOB.toml|MODEL", help="a job file; with --table any models")
+    plan.add_argument("--vram", metavar="SIZE", help="plan for another card, with so much memory: 12GiB")
+    plan.add_argument("--table", action="store_true", help="what models take, by size, frames and rung")
+    plan.add_argument(
+        "--set", action="append", default=[], dest="changes", metavar="KEY=VALUE", help="override a key of the job file"
+    )
+    plan.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
 
 
 def _trying_verbs(verbs: Any) -> None:

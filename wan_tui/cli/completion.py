@@ -14,6 +14,7 @@ from wan_tui.cli.errors import answered
 # What stands where a value is due, by the name the help gives it; where nothing is known nothing is offered.
 KINDS = {
     "JOB.toml": "toml",
+    "JOB.toml|MODEL": "planned",
     "FILE": "file",
     "DIR": "folder",
     "FOLDER": "folder",

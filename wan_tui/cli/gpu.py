@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +13,7 @@ from engine.sampling.figures import DiskSample, GpuSample, HostSample, Sample
 from engine.sampling.reader import sample_once
 from engine.units import size
 from wan_tui.cli.errors import answered
-from wan_tui.cli.layout import laid_out, width_of
+from wan_tui.cli.layout import for_terminal
 
 # Of this process, which uses none: the screen of the app shows these.
 _OURS = ("our_bytes", "torch_allocated_bytes", "torch_reserved_bytes", "torch_peak_bytes")
@@ -25,13 +24,6 @@ def command(args: argparse.Namespace) -> int:
     if args.json:
         return answered(json.dumps(_answer(sample), indent=2), Exit.DONE)
     return answered(for_terminal(_lines(sample)), Exit.DONE)
-
-
-def for_terminal(lines: Iterable[str]) -> str:
-    """Lines made harmless and broken to the terminal's width, in signs that its encoding has."""
-    if not (sys.stdout.encoding or "").lower().startswith("utf"):
-        lines = [line.replace("—", "-").replace("°", "") for line in lines]
-    return laid_out(lines, width_of(sys.stdout))
 
 
 def _answer(sample: Sample) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from engine.sampling.reader import sample_once
 from engine.units import size
 from wan_tui import __version__
 from wan_tui.cli.errors import answered
-from wan_tui.cli.gpu import device_label, for_terminal
+from wan_tui.cli.gpu import device_label
+from wan_tui.cli.layout import for_terminal
 from wan_tui.settings import config_dir, settings_file
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "huggingface_hub", "textual")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -32,6 +33,14 @@ def width_of(stream: TextIO | None) -> int | None:
 def laid_out(lines: Iterable[str], width: int | None) -> str:
     """Lines made harmless, and broken where they are wider than the terminal."""
     return "\n".join(_fitted(plain(line), width) for line in lines)
+
+
+def for_terminal(lines: Iterable[str], stream: TextIO | None = None) -> str:
+    """Lines made harmless and broken to the terminal's width, in signs that its encoding has."""
+    stream = stream or sys.stdout
+    if not (getattr(stream, "encoding", None) or "").lower().startswith("utf"):
+        lines = [line.replace("—", "-").replace("°", "") for line in lines]
+    return laid_out(lines, width_of(stream))
 
 
 def cut(rows: Sequence[str], label: str, more: str, most: int = MOST_ROWS) -> Iterator[str]:

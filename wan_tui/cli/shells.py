@@ -77,13 +77,13 @@ COMMANDS
     fi
     case $want in
     =*) _wan_tui_add ${want#=} ;;
-    model | place) _wan_tui_add MODELS ;;
+    model | place | planned) _wan_tui_add MODELS ;;
     esac
     case $want in
     place) [[ -z $lead ]] && compopt -o plusdirs ;;
     folder) compopt -o dirnames ;;
     file) compopt -o default ;;
-    toml)
+    toml | planned)
         compopt -o filenames -o plusdirs
         while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -f -X '!*.toml' -- "$cur") ;;
     esac
@@ -116,12 +116,12 @@ COMMANDS
     fi
     case $want in
     =*) compadd -- ${=want#=} && none=0 ;;
-    model | place) compadd -- MODELS && none=0 ;;
+    model | place | planned) compadd -- MODELS && none=0 ;;
     esac
     case $want in
     place | folder) _files -/ && none=0 ;;
     file) _files && none=0 ;;
-    toml)
+    toml | planned)
         _path_files -g '*.toml' && none=0
         _path_files -/ && none=0 ;;
     esac
@@ -199,6 +199,7 @@ def fish(levels: Sequence[Level], models: Sequence[str]) -> str:
         "folder": "-f -a '(__fish_complete_directories)'",
         "file": "-F",
         "toml": "-f -k -a '(__fish_complete_suffix .toml)'",
+        "planned": f"-f -a {_fished(f'{names} (__fish_complete_suffix .toml)')}",
         "none": "-f",
     }
     values = [
