@@ -12,10 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from engine.catalog import load_catalog
 from engine.compat.machine import Machine
 from engine.events import Event, JobFailed, JobQueued, JobStarted, Notice, PlanMade, Progress, Stage
-from engine.hardware import Card
+from engine.hardware import Card, Device
 from engine.job import Job, Output
+from engine.memory.pace import Pace
+from engine.memory.parts import model_of_spec
+from engine.memory.plan import Plan, make_plan
+from engine.memory.room import Room
 from engine.runtime.journal import Journal
 from engine.runtime.owner import Owner
 from engine.sampling.figures import DiskSample, GpuSample, HostSample, Sample
@@ -35,6 +40,17 @@ def machine(*cards: Card, torch_for: str | None = "cuda") -> Machine:
     versions |= {"safetensors": "0.7.0", "tokenizers": "0.22.0", "accelerate": None}
     driver = "580.82.07" if cards else None
     return Machine(cards, driver, 128 * 10**9, 96 * 10**9, 512 * 10**9, Path("/models"), torch_for, versions)
+
+
+def plan() -> Plan:
+    """That of t2v-1.3B's own clip on the H100, a run of which was measured."""
+    spec, _ = load_catalog().find("t2v-1.3B")
+    device = Device("cuda", H100.uuid, H100.name, H100.total_bytes, H100.free_bytes)
+    job = Job(spec.id, "a cat", width=832, height=480, frames=81, fps=16, steps=50, guidance=5.0)
+    there = Room(H100.free_bytes, 96 * 10**9, 512 * 10**9)
+    pace = Pace(4e14, 2.5e10, 1e9)
+    found = make_plan(job, model_of_spec(spec), device, there, half=True, pace=pace, trace=False, sizes=spec.sizes)
+    return replace(found, runs=1)
 
 
 # Devices
@@ -128,11 +144,13 @@ def happened(job: str, now: float) -> list[Event]:
     """A job that has been running for ELAPSED seconds, and is in its 12th of 40 steps."""
     start = now - ELAPSED
     device = {"name": "NVIDIA GeForce RTX 4090", "uuid": gpu().uuid}
+    planned = (("text", 20.0), ("denoise", 2400.0), ("decode", 95.0))
     return [
         JobQueued(job=job, time=start - 5, file="/videos/cat.toml", model="t2v-1.3B@2.1.0", seed=7),
         JobStarted(job=job, time=start, device="NVIDIA GeForce RTX 4090"),
-        PlanMade(job=job, time=start, profile="staged", fits=None, device=device, vram_bytes=None, ram_bytes=None,
-                 seconds=None, reasons=("The largest component goes to the device.",)),
+        PlanMade(job=job, time=start, profile="staged", fits=True, device=device, vram_bytes=12 * GIB,
+                 ram_bytes=13 * GIB, seconds=2515.0, reasons=("staged: one component at a time",),
+                 stages=tuple({"name": name, "seconds": seconds} for name, seconds in planned)),
         Stage(job=job, time=start, name="check", state="started"),
         Stage(job=job, time=start + 1, name="check", state="finished", seconds=1.2),
         Notice(job=job, time=start + 2, code="prompt-cut", message="The prompt is longer than 512 tokens."),

@@ -19,6 +19,7 @@ from textual.widgets import Static
 from engine.catalog import load_catalog
 from engine.events import JobFailed, JobFinished
 from engine.jobfile import read_job
+from engine.memory import unknown
 from engine.paths import state_dir
 from tests.app import shown, until
 from wan_tui.actions.composer import ACTIONS
@@ -27,6 +28,7 @@ from wan_tui.composing.draft import Keeper, load_draft
 from wan_tui.composing.fields import fields
 from wan_tui.composing.form import KEYS, Form
 from wan_tui.composing.presets import presets_folder
+from wan_tui.composing.read import changed
 from wan_tui.composing.veil import signs, unveiled, veiled
 from wan_tui.screens.composer import Composer
 from wan_tui.screens.composer_sheet import PlanSheet
@@ -263,7 +265,7 @@ def test_what_there_is_to_choose_is_chosen(folder: Path) -> None:
         assert desk.place.form.texts["size"] == "704*1280"
         await desk.go_to("memory.profile")
         await desk.press("right")
-        assert desk.place.form.texts["memory.profile"] == "staged"
+        assert desk.place.form.texts["memory.profile"] == "resident"
         await desk.go_to("device")
         await desk.press("enter")
         await desk.shows(Choose)
@@ -364,7 +366,7 @@ def test_a_clip_is_made_and_the_form_stays(folder: Path, tiny_model: Callable[[s
             await desk.type(text)
         desk.place.change(desk.place.form.with_seed_mode("increment"))
         await desk.settle()
-        assert "✓ Ready: ^r" in desk.screen and "staged" in desk.screen and "not predicted yet" in desk.screen
+        assert "✓ Ready: ^r" in desk.screen and "staged" in desk.screen and "predict" in desk.screen
         before = desk.place.form
         over: list[Any] = []
         desk.app.session.bus.subscribe(lambda e: over.append(e) if isinstance(e, JobFinished | JobFailed) else None)
@@ -626,6 +628,62 @@ def test_the_plan_is_shown_in_full(folder: Path) -> None:
         assert desk.app.screen is desk.place
 
     compose(steps, (80, 24))
+
+
+@pytest.mark.soak  # another process loads torch
+def test_a_model_nobody_planned_with_is_traced_meanwhile(
+    folder: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))  # where nothing was kept
+    model = tiny_model("t2v")
+
+    async def steps(desk: Desk) -> None:
+        await desk.type("a cat")
+        desk.place.take_model(str(model))
+        await desk.go_to("device")
+        await desk.type("cpu")
+        await desk.settle()
+        await desk.until(lambda: desk.place.predicting and "predicting" in desk.screen)
+        await until(desk.pilot, lambda: "(fits)" in desk.screen, 90)
+        plan = desk.place.prospect and desk.place.prospect.plan
+        assert plan and plan.fits and plan.ram_bytes and not desk.place.predicting
+        assert "predicting" not in desk.screen and "✓ Ready" in desk.screen
+
+    compose(steps)
+
+
+def test_what_does_not_fit_is_refused_with_what_would(folder: Path, tiny_model: Callable[[str], Path]) -> None:
+    model = tiny_model("t2v")
+    unknown.main(str(model), 2, False)
+
+    async def steps(desk: Desk) -> None:
+        await desk.type("a cat")
+        desk.place.take_model(str(model))
+        for key, text in (("device", "cpu"), ("size", "4096*4096"), ("frames", "90001")):
+            await desk.go_to(key)
+            await desk.type(text)
+        await desk.settle()
+        assert "(does not fit)" in desk.screen and "✗ The job does not fit on" in desk.screen
+        known = desk.place.prospect
+        assert known and known.plan and known.plan.alternatives
+        await desk.press("ctrl+r")
+        await desk.shows(Trouble)
+        assert "it fits" in desk.screen and "Queued" not in desk.told
+        await asyncio.sleep(trouble._REST_S)  # a digit is no longer meant for the field
+        await desk.press("1")
+        first = known.plan.alternatives[0].set
+        await desk.until(lambda: desk.place.form == changed(desk.place.form, first))
+        await desk.settle()
+        assert "(fits)" in desk.screen and "✓ Ready" in desk.screen
+        await desk.press("escape", "u")
+        await desk.settle()
+        assert desk.place.form.texts["frames"] == "90001"
+        await desk.press("a")
+        await desk.shows(Choose)
+        await desk.press("enter")
+        await desk.until(lambda: desk.place.form == changed(desk.place.form, first))
+
+    compose(steps)
 
 
 def test_without_a_terminal_the_editor_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

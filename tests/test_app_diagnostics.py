@@ -406,5 +406,5 @@ def test_the_line_that_may_be_lost() -> None:
 
 def test_the_box_of_the_first_start() -> None:
     found = text_of(box_lines(Prospect(machine(H100), ("a", "b"), ("c",))))
-    assert "may fit  a, b\n" in found and "too big  c\n" in found
+    assert "fits     a, b\n" in found and "too big  c\n" in found
     assert "none that this box" in text_of(box_lines(Prospect(machine(), (), ())))

@@ -24,8 +24,10 @@ from tests.nvml import GIB, ROOT, Box, a_4090, build
 from tests.runs import job_file
 from wan_tui.app import WanApp
 from wan_tui.ascii import in_ascii
+from wan_tui.now import JobNow, Spell
 from wan_tui.screens.monitor import Monitor
 from wan_tui.screens.monitor_figures import curve, shares
+from wan_tui.screens.monitor_job import Around, job_lines
 from wan_tui.screens.monitor_lines import Lines, changed
 from wan_tui.session import Session
 from wan_tui.settings import Settings
@@ -282,8 +284,8 @@ def test_a_job_is_watched_and_cancelled_by_key(tiny_model: TinyModel, tmp_path: 
         assert one_line(prompt) in text
         assert re.search(r"✓ check \d+\.\d s  ✓ encode", text) and "· decode" in text and "· write" in text
         assert re.search(r"\d+\.\d\d s a step", text)
-        assert re.search(r"denoise: \d+:\d\d left   in all: —   decode not known yet", text)
-        assert re.search(r"RAM peak +\d.*, predicted —", text) and "VRAM peak" not in text  # it runs on the CPU
+        assert re.search(r"denoise: \d+:\d\d left   in all: \d+:\d\d left   predicted: \d+:\d\d", text)
+        assert re.search(r"RAM peak +\d.*, predicted \d", text) and "VRAM peak" not in text  # it runs on the CPU
         assert "Cancel" in text.splitlines()[-2]
         await pilot.press("l")
         await until(pilot, lambda: "loaded text_encoder in" in shown(app))
@@ -332,6 +334,38 @@ def test_foreign_text_is_shown_as_it_is(size: tuple[int, int], hostile: str) -> 
         assert "\x1b" not in shown(app) and "\u202e" not in shown(app)
 
     asyncio.run(on_place(check, size))
+
+
+def test_what_is_left_of_stages_that_have_not_begun_is_the_plans() -> None:
+    """By the plan a step of two experts is one stage, and so is all that comes before it."""
+    stages = (("text", 4.0), ("condition", 2.0), ("denoise", 60.0), ("denoise", 40.0), ("decode", 30.0))
+    plan = PlanMade(
+        job="j", profile="staged", fits=True, device={}, vram_bytes=1, ram_bytes=1, seconds=136.0, reasons=(),
+        stages=tuple({"name": name, "seconds": seconds} for name, seconds in stages),
+    )  # fmt: skip
+    job = JobNow("j", "running", plan=plan, started=1000.0)
+
+    def told(job: JobNow, now: float) -> str:
+        lines = job_lines(job, Around("a cat", 0, {}, now), 100)
+        return next(text for line in lines if "in all" in (text := "".join(_text(piece) for piece in line)))
+
+    def progress(stage: str, eta: float) -> Progress:
+        return Progress(job="j", stage=stage, done=1, total=9, eta_s=eta, seconds_per_unit=None, vram_bytes=None,
+                        rss_bytes=None)  # fmt: skip
+
+    assert "in all: 2:16 left   predicted: 2:16   encode 0:06, denoise 1:40, decode 0:30" in told(job, 1000.0)
+    encoding = replace(job, stage="encode", spells=(Spell("encode", 1000.0),))
+    assert "encode: —   in all: 2:12 left" in told(encoding, 1004.0)
+    assert "in all: 2:10 left" in told(encoding, 1500.0)  # longer than planned: it may be over at any moment
+    spells = (Spell("encode", 1000.0, 9.0), Spell("denoise", 1009.0))
+    denoising = replace(job, stage="denoise", spells=spells, progress=progress("denoise", 200.0))
+    assert "denoise: 3:20 left   in all: 3:50 left   predicted: 2:16   decode 0:30" in told(denoising, 1010.0)
+    unknown = replace(plan, stages=(*plan.stages[:-1], {"name": "decode", "seconds": None}))
+    assert "in all: —   predicted: 2:16   decode not known yet" in told(replace(denoising, plan=unknown), 1010.0)
+
+
+def _text(piece: str | tuple[str, str]) -> str:
+    return piece if isinstance(piece, str) else piece[0]
 
 
 def test_what_is_left_is_told_only_where_it_follows() -> None:

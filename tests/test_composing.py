@@ -24,15 +24,17 @@ from engine.errors import JobError
 from engine.hardware import Card
 from engine.job import MAX_SEED, Job
 from engine.jobfile import PROMPT_BYTES, RULES, Refused, job_from_table, read_job
+from engine.memory import unknown
+from engine.runtime.seat import no_such_device, seat_of
 from tests.runs import environment
 from wan_tui.composing.editor import edit
 from wan_tui.composing.entries import entries
-from wan_tui.composing.examine import _no_such_device, _seat, examine
+from wan_tui.composing.examine import Untraced, examine
 from wan_tui.composing.fields import Field, fields, fitted
 from wan_tui.composing.files import load, save
 from wan_tui.composing.form import KEPT, KEYS, Form
 from wan_tui.composing.presets import apply, load_presets, name_problem, presets_folder, save_preset, shipped
-from wan_tui.composing.read import NAME, form_of, path_text, problem, read, table_of
+from wan_tui.composing.read import NAME, changed, form_of, path_text, problem, read, table_of
 from wan_tui.composing.support import support
 from wan_tui.composing.sweep import MOST_CLIPS, Axis, axis, combinations, submit, sweep
 
@@ -637,11 +639,11 @@ def test_a_prospect_of_a_model_that_is_here(tmp_path: Path, tiny_model: Callable
     job = read(form, tmp_path).job
     assert job
     known = examine(job, tmp_path, CATALOG)
-    assert known.problem is None and known.profile == "staged" and known.device == "CPU"
-    assert known.total_bytes and known.free_bytes and known.component and known.need_basis
+    assert known.problem is None and known.plan and known.plan.profile == "staged" and known.device == "CPU"
+    assert known.total_bytes and known.free_bytes and known.need
     largest = max(component_parameters(read_anatomy(tiny_model("ti2v"))).values())
-    assert known.need_bytes == 4 * largest  # a CPU computes in fp32
-    assert known.seconds is known.vram_bytes is known.ram_bytes is known.fits is None  # for the planner to fill
+    assert known.need.bytes == 4 * largest  # a CPU computes in fp32
+    assert known.refusal is None
     assert known.job and known.job.steps == 50 and known.job.seed is None and known.job.output.path is None
     assert read(form_of(known.job, tmp_path), tmp_path).job  # completed values may be shown as placeholders
 
@@ -672,9 +674,9 @@ def test_the_device_of_a_prospect(
     wanted: str, cards: tuple[Card, ...], torch_for: str, device: str | None, half: bool, there: bool
 ) -> None:
     machine = Machine(cards, "1", 64, 32, 1000, Path("/"), torch_for, {})
-    seat = _seat(wanted, machine)
+    seat = seat_of(wanted, machine)
     assert (seat.device.name if seat.device else None, seat.half) == (device, half)
-    assert (_no_such_device(wanted, machine) is None) == there
+    assert (no_such_device(wanted, machine) is None) == there
 
 
 @pytest.mark.parametrize(
@@ -691,7 +693,6 @@ def test_the_device_of_a_prospect(
         ({"model": "demo", "output.path": "a.avi"}, "bad-output", "output.path"),
         ({"model": "demo", "output.crf": "60"}, "bad-value", "output.crf"),
         ({"model": "demo", "output.path": "a.gif", "fps": "200"}, "bad-value", "fps"),
-        ({"model": "demo", "memory.profile": "leaf"}, "no-such-rung", "memory.profile"),
         ({"model": "demo", "device": "cuda:77"}, "no-such-device", "device"),
         ({"model": "demo", "device": "GPU-00000000"}, "no-such-device", "device"),
     ],
@@ -706,7 +707,41 @@ def test_a_prospect_says_what_is_in_the_way(
     assert known.job is None
     if texts["model"] == "ti2v-5B":
         largest = max(parameters(model("ti2v-5B")).values())  # what it would take is known all the same
-        assert known.need_bytes == 4 * largest and known.model == "ti2v-5B@2.2.0"
+        assert known.need and known.need.bytes == 4 * largest and known.model == "ti2v-5B@2.2.0"
+        assert known.plan and known.plan.ram_bytes and known.refusal is None  # so is its plan; what stops it is another
+
+
+def test_a_prospect_of_what_does_not_fit(
+    tmp_path: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model nobody planned with is named, traced apart, and then known; so is what would fit instead."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where nothing was kept
+    folder = tiny_model("t2v")
+    form = a_form(model=str(folder), device="cpu", frames="9", size="64*64")
+    first = read(form, tmp_path).job
+    assert first and examine(first, tmp_path, CATALOG).untraced == Untraced(str(folder), 2, False)
+    unknown.main(str(folder), 2, False)
+    known = examine(first, tmp_path, CATALOG)
+    assert known.untraced is None and known.refusal is None and known.plan and known.plan.fits and known.plan.ram_bytes
+    large = read(changed(form, {"frames": 90_001, "width": 4096, "height": 4096}), tmp_path).job
+    assert large and (large.width, large.frames) == (4096, 90_001)
+    known = examine(large, tmp_path, CATALOG)
+    assert known.problem is None and known.job and known.plan and known.plan.fits is False
+    assert known.refusal and known.refusal.code == "does-not-fit" and "RAM" in known.refusal.message
+    assert known.plan.alternatives
+    for other in known.plan.alternatives:  # taken into the form each is a job that fits
+        job = read(changed(form_of(large, tmp_path), other.set), tmp_path).job
+        found = examine(job, tmp_path, CATALOG).plan if job else None
+        assert found and found.fits, other
+
+
+def test_settings_of_an_alternative_in_the_form() -> None:
+    form = a_form(frames="81", memory__profile="resident", device="cpu")
+    taken = changed(form, {"width": 832, "height": 480, "frames": 49, "memory.profile": "auto", "memory.window": 33})
+    assert taken.texts["size"] == "832*480" and taken.texts["frames"] == "49" and taken.texts["device"] == "cpu"
+    assert "memory.profile" not in taken.texts and taken.kept == {"memory.window": 33}
+    job = read(taken, HERE).job
+    assert job and (job.memory.window, job.memory.profile, job.frames) == (33, "auto", 49)
 
 
 def test_nothing_of_it_loads_torch_or_a_screen(tmp_path: Path) -> None:

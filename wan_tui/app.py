@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from engine.runtime.prepare import Checked
     from wan_tui.screens.composer import Composer
     from wan_tui.settings import Settings
+    from wan_tui.widgets.trouble import Way
 
 _TOLD_S = 6.0  # how long a sentence stands in the corner
 _REMEMBERED = 500  # sentences
@@ -176,16 +177,26 @@ class WanApp(TerminalApp):
         if self.screen_stack:
             self.call_later(self.screen.refresh, layout=True)
 
-    def show_error(self, error: WanError, model: str | None = None) -> None:
-        """A failure in full, over whatever is shown, with what the app can do about it; `model` is what it is about."""
+    def show_error(
+        self,
+        error: WanError,
+        model: str | None = None,
+        ways: Sequence[Way] = (),
+        chosen: Callable[[str | None], None] | None = None,
+    ) -> None:
+        """A failure in full, over whatever is shown, with what the app can do about it; `model` is what it is about.
+
+        `ways` are others, of which `chosen` is told.
+        """
         from textual.widgets import Input, TextArea
 
-        from wan_tui.remedies import after, ways
+        from wan_tui import remedies
         from wan_tui.widgets.trouble import Trouble
 
         self.said.append(Said(time.time(), "error", error.message))
         typing = isinstance(self.screen.focused, Input | TextArea)
-        self.push_screen(Trouble(error, ways(error, model), typing=typing), after(self))
+        found = ways or remedies.ways(error, model)
+        self.push_screen(Trouble(error, found, typing=typing), chosen or remedies.after(self))
 
     # Asking the engine
 

@@ -27,7 +27,7 @@ def greeted() -> None:
 
 @dataclass(frozen=True)
 class Prospect:
-    """This box, and which models of those this version runs go into its memory, by their largest component alone."""
+    """This box, and which models of those this version runs go onto it, by what is predicted of their own clips."""
 
     machine: Machine
     fitting: tuple[str, ...]
@@ -37,15 +37,16 @@ class Prospect:
 def prospect() -> Prospect:
     """Raises `JobError` where the manifest is broken."""
     from engine.catalog import load_catalog
-    from engine.compat.fit import fits
-    from engine.compat.identify import parameters
     from engine.compat.machine import this_machine
     from engine.runtime.check import able
+    from engine.runtime.outlook import outlooks
 
     machine = this_machine()
-    rooms = {spec.name: fits(parameters(spec), machine) for spec in able(load_catalog()) if not spec.builtin}
-    fitting = tuple(name for name, room in rooms.items() if room)
-    return Prospect(machine, fitting, tuple(name for name, room in rooms.items() if room is False))
+    models = [spec for spec in able(load_catalog()) if not spec.builtin]
+    known = outlooks(models, machine)
+    told = [(spec.name, known[spec.id]) for spec in models if spec.id in known]
+    fitting = [name if one.word == "fits" else f"{name} ({one.word})" for name, one in told if one.fits]
+    return Prospect(machine, tuple(fitting), tuple(name for name, one in told if not one.fits))
 
 
 def may_be_cut_off(env: Mapping[str, str]) -> bool:

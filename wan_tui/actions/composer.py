@@ -19,6 +19,7 @@ ACTIONS = (
     Action("composer.default", "ctrl+n,d", "Default", "Leave the field to the model again.", False, True),
     Action("composer.seed-mode", "ctrl+y,m", "Seeds", "Seeds drawn at random, fixed, or counted on.", False),
     Action("composer.plan", "v", "Plan", "All that is known of the job, and what can be done about a problem.", False),
+    Action("composer.instead", "a", "Instead", "Settings that fit, or are faster: take some into the form.", False),
     Action(
         "composer.back", "u", "Take back", "The form as it was before it was loaded over, preset or emptied.", False
     ),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from engine.job import Inputs, Job
 from engine.jobfile import RULES, Refused, conflicts, job_of_keys, literal, refusal_words
-from wan_tui.composing.form import Form
+from wan_tui.composing.form import KEPT, Form
 
 NAME = "form"  # stands where the name of a job file would; no such file is read
 
@@ -63,6 +63,16 @@ def table_of(form: Form) -> dict[str, Any]:
         home, _, name = key.rpartition(".")
         (table.setdefault(home, {}) if home else table)[name] = value
     return table
+
+
+def changed(form: Form, changes: Mapping[str, Any]) -> Form:
+    """The form with some keys of its job given other values; a size comes as `width` and `height`."""
+    texts = {key: str(value) for key, value in changes.items() if key not in ("width", "height", *KEPT)}
+    if "width" in changes:
+        texts["size"] = f"{changes['width']}*{changes['height']}"
+    for key, text in texts.items():
+        form = form.without((key,)) if text == "auto" else form.put(key, text)
+    return replace(form, kept={**form.kept, **{key: value for key, value in changes.items() if key in KEPT}})
 
 
 def form_of(job: Job, here: Path) -> Form:

@@ -11,7 +11,7 @@ from textual.content import Content
 from engine.errors import WanError
 from engine.units import counted, size
 from wan_tui.composing.form import Form
-from wan_tui.drawing import UNKNOWN, bar, clock
+from wan_tui.drawing import UNKNOWN, bar
 from wan_tui.text import one_line
 from wan_tui.widgets.ask import plain_lines
 from wan_tui.widgets.listing import fitted
@@ -26,7 +26,7 @@ _LONG_PROMPT = 1500  # characters: 512 tokens are some 2,000 letters of English,
 @dataclass(frozen=True)
 class Known:
     """`prospect` is the newest answer, of the form as it is unless `examining`; `broken` is what is wrong with the
-    manifest. `remark` is what this version does of the model."""
+    manifest. `remark` is what this version does of the model; `predicting`: its modules are being traced."""
 
     form: Form
     problems: Mapping[str, str]
@@ -36,52 +36,95 @@ class Known:
     title: str | None = None
     remark: str | None = None
     run_key: str = ""
+    instead_key: str = ""
+    predicting: bool = False
 
 
-def plan_text(known: Known, width: int) -> Content:
-    """All of it, for a column."""
+def plan_text(known: Known, width: int, *, full: bool = False) -> Content:
+    """All of it, for a column; with `full` the stages, too."""
     prospect = known.prospect
-    room = max(8, min(40, width - _NAME - 1))
-    rows = [("Model", _model(known), "bold")]
-    rows += [("", reason, "$foreground-muted") for reason in (prospect.reasons if prospect else ())]
-    rows += [("Device", _device(prospect), "")]
-    rows += [("Memory", bar(*_shares(prospect, room)), "$accent"), ("", memory_words(prospect), "")]
-    if prospect and prospect.need_bytes is not None and prospect.need_basis:
-        rows += [("", prospect.need_basis, "$foreground-muted")]
-    rows += [("Rung", _rung(prospect), ""), *((name, text, "") for name, text in _figures(prospect))]
-    if not _predicted(prospect):
-        rows += [("", "not predicted yet", "$foreground-muted")]
-    rows += [("Clips", _clips(known.form), "")]
+    plan = prospect.plan if prospect else None
+    rows = [("Model", _model(known), "bold"), ("Device", _device(prospect), "")]
     lines = [line for row in rows for line in _row(*row, width)]
-    return Content("\n").join([*lines, Content(""), *_remarks(known), _state(known)])
+    room = max(8, min(40, width - _NAME - 1))
+    lines.append(Content.assemble((f"{'Memory':<{_NAME}}", "$foreground-muted"), _bar(prospect, room)))
+    rows = [("", memory_words(prospect), ""), *_planned(known, full=full), ("Clips", _clips(known.form), "")]
+    lines += [line for row in rows for line in _row(*row, width)]
+    lines += [Content(""), *_remarks(known), _state(known)]
+    if plan:
+        from wan_tui.screens.composer_figures import reasons
+
+        lines += [Content(""), *(line for row in reasons(plan) for line in _row(*row, width))]
+    return Content("\n").join(lines)
+
+
+def _planned(known: Known, *, full: bool) -> list[tuple[str, str, str]]:
+    """What a plan tells beside the memory."""
+    plan = known.prospect.plan if known.prospect else None
+    if plan is None or not plan.stages:
+        rows = [(name, UNKNOWN, "") for name in ("RAM", "Time")]
+        rung = UNKNOWN if plan is None else plan.profile
+        return [("Rung", rung, ""), *rows, ("", _waits(known), "$foreground-muted")]
+    from wan_tui.screens.composer_figures import plan_rows, rung_look, rung_text
+
+    rows = [("Rung", rung_text(plan), rung_look(plan)), *plan_rows(plan, full=full)]
+    if plan.alternatives and known.instead_key:
+        at = next(number for number, row in enumerate(rows) if row[0] == "Instead") + len(plan.alternatives)
+        rows.insert(at, ("", f"Esc {known.instead_key} takes one of them", "$foreground-muted"))
+    return rows
+
+
+def _waits(known: Known) -> str:
+    """Why nothing is predicted."""
+    if known.predicting:
+        return "predicting: what the modules of this model take…"
+    return "not predicted yet"
 
 
 def plan_lines(known: Known, width: int) -> Content:
     """The same in four lines."""
     prospect = known.prospect
     first = " · ".join((_model(known), _device(prospect), _clips(known.form)))
-    figures = " · ".join(f"{name} {text}" for name, text in _figures(prospect))
-    predicted = "" if _predicted(prospect) else " (not predicted yet)"
-    memory = memory_words(prospect)
     room = 20 if width >= 76 else 12
     lines = [
         Content.styled(_cut(first, width), "bold"),
-        Content.assemble((bar(*_shares(prospect, room)), "$accent"), " ", _cut(memory, width - room - 1)),
-        Content(_cut(f"Rung {_rung(prospect)} · {figures}{predicted}", width)),
-        Content(_cut(_state(known).plain, width)).stylize(_tone(known)),
+        Content.assemble(_bar(prospect, room), " ", _cut(memory_words(prospect), width - room - 1)),
+        Content(_cut(_in_short(known), width)),
+        Content(_cut(_state_in_short(known), width)).stylize(_tone(known)),
     ]
     return Content("\n").join(lines)
 
 
+def _state_in_short(known: Known) -> str:
+    settled = not known.broken and not _problems(known) and not known.examining
+    if settled and known.prospect and known.prospect.refusal:
+        return f"✗ It does not fit: {known.run_key} shows why, and what would."
+    return _state(known).plain
+
+
+def _in_short(known: Known) -> str:
+    plan = known.prospect.plan if known.prospect else None
+    if plan is None or not plan.stages:
+        rung = UNKNOWN if plan is None else plan.profile
+        return f"Rung {rung} · RAM {UNKNOWN} · Time {UNKNOWN} ({_waits(known)})"
+    from wan_tui.screens.composer_figures import figures_text, rung_text
+
+    return f"Rung {rung_text(plan)} · {figures_text(plan)}"
+
+
 def memory_words(prospect: Prospect | None) -> str:
-    """What the largest part takes of what is free."""
-    if prospect is None or (prospect.need_bytes is None and prospect.total_bytes is None):
+    """What it takes of what there is; of a model that cannot be predicted what its largest part does."""
+    if prospect and prospect.plan and prospect.plan.stages:
+        from wan_tui.screens.composer_figures import memory_text
+
+        return memory_text(prospect.plan, prospect.total_bytes)
+    if prospect is None or (prospect.need is None and prospect.total_bytes is None):
         return f"{UNKNOWN} not known"
-    need = UNKNOWN if prospect.need_bytes is None else size(prospect.need_bytes)
-    part = f" ({one_line(prospect.component)})" if prospect.component else ""
+    part = prospect.need
+    need = f"{size(part.bytes)} for the {one_line(part.component)} alone" if part else UNKNOWN
     free = UNKNOWN if prospect.free_bytes is None else size(prospect.free_bytes)
     total = UNKNOWN if prospect.total_bytes is None else size(prospect.total_bytes)
-    return f"needs {need}{part}; {free} of {total} free"
+    return f"{need}; {free} of {total} free"
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
@@ -104,34 +147,16 @@ def _model(known: Known) -> str:
     return f"{asked}{title}{meant[-200:]}"
 
 
-def _shares(prospect: Prospect | None, room: int) -> tuple[float | None, int, float | None]:
+def _bar(prospect: Prospect | None, room: int) -> Content:
+    if prospect and prospect.plan and prospect.plan.stages:
+        from wan_tui.screens.composer_figures import memory_bar
+
+        return memory_bar(prospect.plan, prospect.total_bytes, room)
     total = prospect.total_bytes if prospect else None
-    need = prospect.need_bytes if prospect else None
-    free = prospect.free_bytes if prospect else None
-    if not total or need is None:
-        return None, room, None
-    return need / total, room, None if free is None else free / total
-
-
-def _rung(prospect: Prospect | None) -> str:
-    if prospect is None or prospect.profile is None:
-        return UNKNOWN
-    fits = {True: " (fits)", False: " (does not fit)", None: ""}[prospect.fits]
-    return prospect.profile + fits
-
-
-def _figures(prospect: Prospect | None) -> list[tuple[str, str]]:
-    vram = prospect.vram_bytes if prospect else None
-    ram = prospect.ram_bytes if prospect else None
-    return [
-        ("VRAM", UNKNOWN if vram is None else size(vram)),
-        ("RAM", UNKNOWN if ram is None else size(ram)),
-        ("Time", clock(prospect.seconds if prospect else None)),
-    ]
-
-
-def _predicted(prospect: Prospect | None) -> bool:
-    return prospect is not None and prospect.seconds is not None and prospect.vram_bytes is not None
+    if prospect is None or not total or prospect.need is None:
+        return Content.styled(bar(None, room), "$accent")
+    free = None if prospect.free_bytes is None else prospect.free_bytes / total
+    return Content.styled(bar(prospect.need.bytes / total, room, free), "$accent")
 
 
 def _clips(form: Form) -> str:
@@ -148,7 +173,7 @@ def _remarks(known: Known) -> list[Content]:
     if len(prompt) > _LONG_PROMPT:
         told = f"The prompt has {len(prompt):,} characters. Words beyond 512 tokens are dropped, with a warning."
         found.append(told)
-    found += [f"{key} is kept from the file that was loaded, and not shown." for key in known.form.kept]
+    found += [f"{key} is kept, and not shown." for key in known.form.kept]
     return [Content.styled(f"! {plain_lines(text)}\n", "$warning") for text in dict.fromkeys(found)]
 
 
@@ -158,7 +183,8 @@ def _problems(known: Known) -> list[str]:
 
 
 def _tone(known: Known) -> str:
-    if known.broken or _problems(known) or (known.prospect and known.prospect.problem and not known.examining):
+    stopped = known.prospect and (known.prospect.problem or known.prospect.refusal) and not known.examining
+    if known.broken or _problems(known) or stopped:
         return "$error"
     return "$foreground-muted" if known.examining or known.problems else "$success"
 
@@ -173,6 +199,9 @@ def _state(known: Known) -> Content:
         return Content.styled(f"✗ {plain_lines(problems[0][:300])}{more}", "$error")
     if known.examining or known.prospect is None:
         return Content.styled("Examining…", "$foreground-muted")
+    if refusal := known.prospect.refusal:
+        hint = f"\n{known.run_key} shows what would."
+        return Content.assemble((f"✗ {plain_lines(refusal.message)}", "$error"), (hint, "$foreground-muted"))
     if problem := known.prospect.problem:
         hint = f"\n{known.run_key} shows what can be done."
         what = plain_lines(" ".join((problem.message, *problem.suggestions)))

@@ -20,6 +20,7 @@ from wan_tui.composing.fields import Field, fields, fitted
 from wan_tui.composing.form import Form, is_folder
 from wan_tui.composing.read import read
 from wan_tui.composing.support import support
+from wan_tui.composing.tracing import Tracing
 from wan_tui.screens.composer_draft import DraftPlace
 from wan_tui.screens.composer_form import FormView, Shown
 from wan_tui.screens.composer_plan import Known, plan_lines, plan_text
@@ -52,6 +53,8 @@ class FormPlace(DraftPlace):
         self._broken: WanError | None = None
         self._specs: dict[str, ModelSpec | None] = {}  # of folders
         self._asked = 0
+        self._tracing = Tracing()
+        self.predicting = False  # the modules of a model are being traced
         self.last_key = "prompt"  # where one typed last
         self._rest: Timer | None = None
         self._view = FormView()
@@ -167,6 +170,8 @@ class FormPlace(DraftPlace):
             spec.title if spec else None,
             support(spec).sentence if spec else None,
             self.key_of("composer.run"),
+            self.key_of("composer.instead"),
+            self.predicting,
         )
 
     def show_plan(self) -> None:
@@ -239,6 +244,7 @@ class FormPlace(DraftPlace):
                 if is_folder(name) and answer[0] != before:  # it may take other fields
                     self._rest_then_examine(0.01)
                 self.show_form()
+                self._trace()
 
         def failed(error: WanError) -> None:
             from wan_tui.composing.examine import Prospect
@@ -248,6 +254,20 @@ class FormPlace(DraftPlace):
                 self.show_form()
 
         self.in_background(work, then, failed)
+
+    def _trace(self) -> None:
+        """Have a model traced that no plan knows anything of; then the form is examined once more."""
+        what = self.prospect.untraced if self.prospect else None
+        if what is None or self.predicting or what in self._tracing.tried:
+            return
+        self.predicting = True
+
+        def over(_: object) -> None:
+            self.predicting = False
+            self._rest_then_examine(0.01)
+
+        self.in_background(lambda: self._tracing.trace(what), over, over)
+        self.show_plan()
 
     def _job_to_examine(self) -> Job | None:
         """The job without what is wrong with it, so that the rest can be judged."""
@@ -268,6 +288,7 @@ class FormPlace(DraftPlace):
 
     def on_unmount(self) -> None:
         self._took()
+        self._tracing.stop()
 
     def leave_text(self) -> None:
         self.last_key = self._view.focused_key or self.last_key

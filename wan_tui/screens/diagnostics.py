@@ -51,7 +51,7 @@ class Diagnostics(Place):
     LABEL = "Diagnostics"
     ABOUT = (
         "This box, and whether a model runs on it: Enter checks the one under the cursor, o any folder or file. Before "
-        "a check, may fit and too big are judged by the parameters of the largest component alone."
+        "a check, RUNS HERE is what is predicted for its own clip, with the device to itself."
     )
     BINDINGS = bindings("diagnostics")
     DEFAULT_CSS = """

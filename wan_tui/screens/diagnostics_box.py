@@ -78,8 +78,9 @@ def full(machine: Machine) -> list[Line]:
         f"{name} {version or 'is not installed'}" for name, version in machine.versions.items() if name != "torch"
     )
     lines += [Line(text) for text in others]
-    note = "In the list, may fit and too big are judged by the parameters of the largest component alone; activations"
-    return [*lines, GAP, Line(f"{note} come on top.", tone="$foreground-muted", head=True)]
+    words = "In the list: fits, streams (it fits, slower), at 480p (that size alone fits) and no are predicted for"
+    note = f"{words} each model's own clip, with the device to itself."
+    return [*lines, GAP, Line(note, tone="$foreground-muted", head=True)]
 
 
 def _card(card: Card) -> Iterator[Line]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.units import size
 from wan_tui.drawing import UNKNOWN
+from wan_tui.screens.library_rows import HERE
 from wan_tui.widgets.listing import Cell, Column, Row
 
 if TYPE_CHECKING:
@@ -30,41 +31,42 @@ _VERDICTS = {
 
 @dataclass(frozen=True)
 class Known:
-    """A model or a variant: `here` is whether any of it is on this box; `fits` is None where that is unknown, and
-    `runnable` whether this version runs it."""
+    """A model or a variant: `here` is whether any of it is on this box; `outlook` the word for how it goes onto it,
+    None where that is unknown, and `runnable` whether this version runs it."""
 
     id: str
     title: str
     state: str
     bytes: int | None
     here: bool
-    fits: bool | None
+    outlook: str | None
     runnable: bool
 
 
 def gather() -> tuple[Known, ...]:
     """All there are. Raises `JobError` where the manifest is broken."""
     from engine.catalog import load_catalog
-    from engine.compat.fit import fits
-    from engine.compat.identify import parameters
     from engine.compat.machine import this_machine
     from engine.library.digest import Digests
     from engine.library.item import Item
     from engine.library.locate import look
-    from engine.runtime.check import runnable
+    from engine.runtime.check import able
+    from engine.runtime.outlook import outlooks
 
-    machine, digests, found = this_machine(), Digests(), []
-    for spec in load_catalog().models:
-        room = spec.builtin or (fits(parameters(spec), machine) if spec.architecture else None)
-        runs = bool(runnable(spec))
+    catalog, digests, found = load_catalog(), Digests(), []
+    models = able(catalog)
+    known = outlooks(models, this_machine())
+    for spec in catalog.models:
+        word = "yes" if spec.builtin else known[spec.id].word if spec.id in known else None
+        runs = spec in models
         for variant in (None, *spec.variants):
             item = Item(spec, variant)
             disk = look(item, digests)
             here = spec.builtin or disk.state != "absent"
-            able = runs and (variant is None or variant.runnable)
+            goes = runs and (variant is None or variant.runnable)
             bytes = disk.present_bytes if here else item.expected_bytes
             state = "built in" if spec.builtin else disk.state
-            found.append(Known(item.id, spec.title, state, bytes or None, here, room if able else None, able))
+            found.append(Known(item.id, spec.title, state, bytes or None, here, word if goes else None, goes))
     return tuple(found)
 
 
@@ -87,7 +89,7 @@ def _row(one: Known, checked: Mapping[str, Report | None]) -> Row:
     tone = "dim" if not one.here else _STATES.get(one.state, "")
     known: Cell = ("not yet", "dim")
     if one.runnable:
-        known = {True: ("may fit", "dim"), False: ("too big", "warn"), None: (UNKNOWN, "dim")}[one.fits]
+        known = (UNKNOWN, "dim") if one.outlook is None else (one.outlook, HERE.get(one.outlook, ""))
     amount = UNKNOWN if one.bytes is None else size(one.bytes)
     return Row(one.id, (one.id, (one.state, tone), amount, _verdict(one.id, checked, known)), one.title)
 

@@ -31,8 +31,8 @@ class Library(Doing):
     LABEL = "Library"
     ABOUT: ClassVar[str] = (
         "Every model of the manifest and its variants. · absent, ◐ part of it is here, ● complete, ✓ complete and "
-        "verified byte by byte, ✗ corrupt. HERE tells whether it may run on this box: judged by its largest component "
-        "alone. Enter shows all that is known of one."
+        "verified byte by byte, ✗ corrupt. HERE tells how its own clip goes onto this box: fits, streams (it fits, "
+        "slower), at 480p (that size alone fits), or no. Enter shows all that is known of one."
     )
     BINDINGS = bindings("library")
     DEFAULT_CSS = """

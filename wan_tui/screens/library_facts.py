@@ -17,11 +17,7 @@ if TYPE_CHECKING:
     from wan_tui.screens.library_read import Entry
 
 _DOING = {"download": "Downloading", "verify": "Verifying", "import": "Importing", "convert": "Making"}
-_HERE = {
-    "yes": "yes: it is made here on its first use",
-    "too big": "no: its largest component is larger than the memory of this box",
-    "not yet": "not by this version",
-}
+_HERE = {"yes": "yes: it is made here on its first use", "not yet": "not by this version"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,12 @@ def facts(entry: Entry) -> Iterator[tuple[str, str]]:
     if entry.support.sentence and (not variant or variant.runnable):
         yield "runs", entry.support.sentence
     yield "here", here(entry)
-    yield "memory", memory(entry)
+    if entry.outlook and entry.here != "not yet":
+        from wan_tui.screens.library_outlook import outlook_facts
+
+        yield from outlook_facts(entry.outlook)
+    else:
+        yield "memory", memory(entry)
     yield "defaults", defaults(spec.defaults)
     yield "sizes", ", ".join(f"{width}x{height}" for width, height in spec.sizes) or UNKNOWN
     counts = ", ".join(f"{parameters(count)} in {name}" for name, count in entry.parameters.items())
@@ -68,10 +69,20 @@ def _on_disk(entry: Entry) -> str:
 
 
 def here(entry: Entry) -> str:
-    """Whether it may run on this box."""
-    if entry.here == "may fit":
-        return "its largest component fits; what it computes with comes on top"
+    """Whether it goes onto this box."""
+    if entry.outlook and entry.here not in _HERE:
+        from wan_tui.screens.library_outlook import here_text
+
+        return here_text(entry.outlook)
     return _HERE.get(entry.here or "", UNKNOWN)
+
+
+def _outlook(entry: Entry) -> str:
+    if entry.outlook is None or entry.here in _HERE:
+        return here(entry)
+    from wan_tui.screens.library_outlook import in_short
+
+    return in_short(entry.outlook)
 
 
 def memory(entry: Entry) -> str:
@@ -99,7 +110,7 @@ def short(entry: Entry) -> tuple[str, ...]:
     first = [variant.kind] if variant else []
     first += [", ".join(spec.tasks), spec.licence or "licence unknown"]
     first += [", ".join(f"{width}x{height}" for width, height in spec.sizes)] if spec.sizes else []
-    last = [memory(entry)] if entry.need else []
+    last = [_outlook(entry)] if entry.outlook else [memory(entry)] if entry.need else []
     last += [entry.support.sentence] if entry.support.sentence else []
     last += [spec.note] if spec.note else []
     lines = [" · ".join(first), defaults(spec.defaults), " · ".join(last)]

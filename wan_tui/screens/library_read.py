@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.catalog import Catalog, load_catalog
-from engine.compat.fit import Need, fits, need_here, room
+from engine.catalog import Catalog, ModelSpec, load_catalog
+from engine.compat.fit import Need, need_here, room
 from engine.compat.identify import parameters
 from engine.compat.machine import Machine
 from engine.library.digest import Digests
@@ -17,10 +18,13 @@ from engine.library.room import free_bytes
 from engine.paths import hub_cache, models_root
 from wan_tui.composing.support import Support, support
 
+if TYPE_CHECKING:
+    from engine.runtime.outlook import Outlook
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A model or a variant. `here` is yes, may fit, too big or not yet; None while that is not known.
+    """A model or a variant. `outlook` tells how its own clip goes onto this box; None while that is not known.
 
     `room` is what the device has for `need`, its largest component.
     """
@@ -31,7 +35,20 @@ class Entry:
     parameters: Mapping[str, int]
     need: Need | None
     room: int | None
-    here: str | None
+    outlook: Outlook | None = None
+
+    @property
+    def here(self) -> str | None:
+        """`yes`, `not yet`, or the word of the outlook."""
+        if not self.support.runs or (self.item.variant and not self.item.variant.runnable):
+            return "not yet"
+        if self.item.spec.builtin:
+            return "yes"
+        return self.outlook.word if self.outlook else None
+
+    @property
+    def runs_here(self) -> bool:
+        return self.here == "yes" or (self.here != "not yet" and bool(self.outlook and self.outlook.fits))
 
     @property
     def id(self) -> str:
@@ -61,25 +78,27 @@ def read_shelf(machine: Machine | None) -> Shelf:
     """Every model and variant of the catalog. Raises `JobError` for a manifest that is wrong."""
     catalog = load_catalog()
     digests = Digests()
+    known = _outlooks(catalog.models, machine) if machine else {}
     entries = tuple(
-        _entry(Item(spec, variant), digests, machine) for spec in catalog.models for variant in (None, *spec.variants)
+        _entry(Item(spec, variant), digests, machine, known.get(spec.id))
+        for spec in catalog.models
+        for variant in (None, *spec.variants)
     )
     held = {file.path: file.present_bytes for entry in entries for file in entry.copy.files}
     return Shelf(catalog, entries, sum(held.values()), _free(models_root() or hub_cache()))
 
 
-def _entry(item: Item, digests: Digests, machine: Machine | None) -> Entry:
-    counts, supported = parameters(item.spec), support(item.spec)
+def _outlooks(models: Iterable[ModelSpec], machine: Machine) -> Mapping[str, Outlook]:
+    from engine.runtime.outlook import outlooks  # the list is there before what is predicted
+
+    return outlooks((spec for spec in models if support(spec).runs), machine)
+
+
+def _entry(item: Item, digests: Digests, machine: Machine | None, outlook: Outlook | None) -> Entry:
+    counts = parameters(item.spec)
     need = need_here(counts, machine) if machine else None
     there = room(machine) if machine else None
-    here: str | None = None
-    if not supported.runs or (item.variant and not item.variant.runnable):
-        here = "not yet"
-    elif item.spec.builtin:
-        here = "yes"
-    elif machine and (fit := fits(counts, machine)) is not None:
-        here = "may fit" if fit else "too big"
-    return Entry(item, look(item, digests), supported, counts, need, there, here)
+    return Entry(item, look(item, digests), support(item.spec), counts, need, there, outlook)
 
 
 def _free(place: Path) -> int | None:

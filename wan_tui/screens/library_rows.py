@@ -34,7 +34,7 @@ _STATES = {
     "verified": ("✓", "verified", "good"),
     "failed": ("✗", "failed", "bad"),
 }
-_HERE = {"yes": "good", "may fit": "", "too big": "warn", "not yet": "dim"}
+HERE = {"yes": "good", "fits": "good", "no": "warn", "not yet": "dim"}  # tones; of other words none
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def row(entry: Entry, now: Now, *, under: bool) -> Row:
     """`under` stands below the model it is a variant of, and is named by what differs."""
     variant = entry.item.variant
     name: Cell = f"  :{variant.name}" if under and variant else entry.id
-    here: Cell = (entry.here, _HERE[entry.here]) if entry.here else (UNKNOWN, "dim")
+    here: Cell = (entry.here, HERE.get(entry.here, "")) if entry.here else (UNKNOWN, "dim")
     spec = entry.item.spec
     where = str(entry.copy.path) if entry.copy.path else ""
     return Row(
@@ -127,7 +127,7 @@ def row(entry: Entry, now: Now, *, under: bool) -> Row:
 
 
 def seen(entry: Entry, view: str) -> bool:
-    return view == "all" or (entry.on_disk if view == "disk" else entry.here in ("yes", "may fit"))
+    return view == "all" or (entry.on_disk if view == "disk" else entry.runs_here)
 
 
 def grouped(entries: Iterable[Entry], make: Callable[[Entry, bool], Row]) -> list[Row]:

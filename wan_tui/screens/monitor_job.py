@@ -56,7 +56,7 @@ def job_lines(job: JobNow | None, around: Around, width: int) -> list[Line]:
         ((f"{_IN}{_prompt(around, width - 6)}", "dim"),),
         _stages(job, around.now, width),
     ]
-    lines += _result(job, width) if job.end else _doing(job, width)
+    lines += _result(job, width) if job.end else _doing(job, around.now, width)
     lines.append(_memory(job, width))
     lines += _warnings(job, width)
     return lines
@@ -110,34 +110,63 @@ def _seconds(seconds: float) -> str:
 # What it does
 
 
-def _doing(job: JobNow, width: int) -> list[Line]:
+def _doing(job: JobNow, now: float, width: int) -> list[Line]:
     """Two lines: how far the stage is, and how long all of it will take yet."""
     progress = job.progress
     if job.component:
         note = " (the screen may stand still for a moment)" if job.component == "tokenizer" else ""
-        return [(_IN, ("▶ ", "accent"), (f"load {job.component}", "title"), note), _left(job)]
+        return [(_IN, ("▶ ", "accent"), (f"load {job.component}", "title"), note), _left(job, now)]
     if progress is None:
         held = job.warnings[-1].message if job.warnings and job.stage is None else ""
         text = held or (f"{job.stage} has begun" if job.stage else "loading the libraries")
-        return [(f"{_IN}{fitted(text, width - 6).rstrip()}",), _left(job)]
+        return [(f"{_IN}{fitted(text, width - 6).rstrip()}",), _left(job, now)]
     unit = _UNITS.get(progress.stage, "unit")
     pace = progress.seconds_per_unit
     told = f"{unit} {progress.done:>{len(str(progress.total))}} of {progress.total}"
     told += f"   {UNKNOWN if pace is None else f'{pace:.2f}'} s a {unit}"
     share = progress.done / progress.total if progress.total else None
-    return [(_IN, (bar(share, max(6, min(60, width - len(told) - 8))), "ours"), f"  {told}"), _left(job)]
+    return [(_IN, (bar(share, max(6, min(60, width - len(told) - 8))), "ours"), f"  {told}"), _left(job, now)]
 
 
-def _left(job: JobNow) -> Line:
-    """What follows from figures that are known: of a stage that has not begun nothing is."""
-    progress, stage = job.progress, job.stage or "start"
-    eta = progress.eta_s if progress else None
-    ahead = [name for name in STAGES[:4] if name not in {spell.name for spell in job.spells}]
-    whole = eta if stage == "decode" else None
+def _left(job: JobNow, now: float) -> Line:
+    """What follows from figures that are known: those of stages that have not begun are the plan's."""
+    stage, planned = job.stage or "start", _planned(job)
+    eta = job.progress.eta_s if job.progress else None
+    ahead = [name for name in STAGES[1:4] if name not in {spell.name for spell in job.spells}]
+    rest = _sum([_rest(job, planned, eta, now), *(planned.get(name) for name in ahead)])
     plan = job.plan.seconds if job.plan else None
-    first = f"{_IN}{stage}: {_still(eta)}   in all: {_still(whole)}"
     predicted = f"   predicted: {clock(plan)}" if plan is not None else ""
-    return first, predicted, (f"   {', '.join(ahead)} not known yet" if ahead and whole is None else "", "dim")
+    first = f"{_IN}{stage}: {_still(eta)}   in all: {_still(rest)}{predicted}"
+    then = [f"{name} {clock(planned[name])}" for name in ahead if planned.get(name) is not None]
+    unknown = [name for name in ahead if planned.get(name) is None]
+    told = [f"   {', '.join(then)}"] if then else []
+    told += [f"   {', '.join(unknown)} not known yet"] if unknown else []
+    return first, ("".join(told), "dim")
+
+
+def _rest(job: JobNow, planned: Mapping[str, float | None], eta: float | None, now: float) -> float | None:
+    """Seconds that the stage under way will take yet: as it goes, else as it was planned."""
+    if eta is not None or job.stage in (None, "check"):
+        return eta or 0.0
+    spell = next((spell for spell in reversed(job.spells) if spell.name == job.stage), None)
+    if spell is None or spell.seconds is not None:
+        return 0.0
+    whole = planned.get(spell.name)
+    return None if whole is None else max(0.0, whole - (now - spell.since))
+
+
+def _planned(job: JobNow) -> dict[str, float | None]:
+    """Seconds of encode, denoise and decode by the plan, whose stages are finer."""
+    found: dict[str, list[float | None]] = {}
+    for stage in job.plan.stages if job.plan else ():
+        name = stage["name"] if stage["name"] in STAGES else "encode"
+        found.setdefault(name, []).append(stage["seconds"])
+    return {name: _sum(parts) for name, parts in found.items()}
+
+
+def _sum(parts: Sequence[float | None]) -> float | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def _still(seconds: float | None) -> str:

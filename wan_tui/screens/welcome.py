@@ -88,8 +88,8 @@ def box_lines(found: Prospect) -> list[Line]:
 
     lines = brief(found.machine, 2)
     lines = [line for line in lines if line.label not in ("torch", "disk")]
-    lines.append(Line(", ".join(found.fitting) or "none that this box is known to hold", "may fit", "$success"))
+    lines.append(Line(", ".join(found.fitting) or "none that this box is known to hold", "fits", "$success"))
     if found.too_large:
         lines.append(Line(", ".join(found.too_large), "too big"))
-    basis = "By the parameters of the largest component alone; activations come on top."
+    basis = "Predicted for each model's own clip, with the device to itself."
     return [*lines, Line(basis, tone="$foreground-muted")]
