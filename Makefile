@@ -11,7 +11,7 @@ help:
 	@echo "make demo   set up, then render a video with the built-in model"
 	@echo "make test   set up, then run the tests (minutes)"
 	@echo "make lint   ruff, mypy and the floor laws"
-	@echo "make bench  measure start-up, memory, the library, checks and the screen, beside what they are compared with"
+	@echo "make bench  measure start-up, memory, the library, checks, plans, long clips and the screen, beside others"
 	@echo "make soak   the long proofs: repeats, fuzz, cancels, kills"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -37,6 +37,8 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.library
 	$(BIN)/python -m benchmarks.check
+	$(BIN)/python -m benchmarks.trace
+	$(BIN)/python -m benchmarks.windows
 	$(BIN)/python -m benchmarks.screen
 
 # Two other terminal apps, to be timed beside this one; each needs a Textual of its own.
