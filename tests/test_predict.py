@@ -144,15 +144,22 @@ assert not {"torch", "diffusers", "transformers", "numpy"} & sys.modules.keys()
     assert len(said.stdout.split()) == len(KNOWN)
 
 
-def test_figures_made_with_other_libraries_are_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("library", "version", "used"),
+    [("diffusers", "0.0", False), ("diffusers", "{0}.{1}.99", True), ("transformers", "4.57.1", False),
+     ("transformers", "{0}.99", True)],
+)  # fmt: skip
+def test_figures_made_with_other_libraries_are_not_used(
+    library: str, version: str, used: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     model, clip = model_of_spec(KNOWN[0]), Clip(832, 480, 81)
     table = json.loads(traced._KNOWN.read_bytes())
-    table["versions"]["diffusers"] = "0.0"
+    table["versions"][library] = version.format(*traced.versions()[library].split("."))
     (tmp_path / "known.json").write_text(json.dumps(table))
     monkeypatch.setattr(traced, "_KNOWN", tmp_path / "known.json")
     traced.shipped.cache_clear()
     try:
-        assert predict(model, clip, hold("staged"), BF16, trace=False) is None
+        assert (predict(model, clip, hold("staged"), BF16, trace=False) is not None) is used
     finally:
         traced.shipped.cache_clear()
 

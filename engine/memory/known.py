@@ -1,8 +1,8 @@
 """The traces of all models of the catalog, made for the package: `python -m engine.memory.known [FOLDER…]`.
 
 The folders are models besides: that of the built-in one. Figures of the same versions and format are kept as they are.
-With them the first plan of a known model needs no torch. They hold for the versions of the libraries they were made
-with; with others each is made again when it is first needed.
+With them the first plan of a known model needs no torch. They hold for a minor version of diffusers and a major one of
+transformers; with others each is made again when it is first needed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 from engine.catalog import ModelSpec, load_catalog
 from engine.compat.folder import open_folder
-from engine.memory import fitted, predict, traced
-from engine.memory.ladder import Hold, hold
-from engine.memory.parts import PRECISIONS, Clip, Model, model_of_folder, model_of_spec
+from engine.memory import traced
+from engine.memory.parts import PRECISIONS, model_of_folder, model_of_spec
+from engine.memory.unknown import trace
 
 _FILE = Path(__file__).with_name("known.json")
 
@@ -31,7 +31,8 @@ def main() -> None:
     models += [(folder, model_of_folder(open_folder(Path(folder))), (False, True)) for folder in sys.argv[1:]]
     for name, model, pictures in models:
         since, before = time.monotonic(), len(values)
-        _trace(model, pictures)
+        for precision in PRECISIONS:
+            trace(model, precision, pictures)
         print(f"{name}: {len(values) - before} traces, {time.monotonic() - since:.1f} s", flush=True)
     table = {"format": traced.FORMAT, "versions": traced.versions(), "values": dict(sorted(values.items()))}
     _FILE.write_text(json.dumps(table, separators=(",", ":")) + "\n")
@@ -45,22 +46,6 @@ def _pictures(spec: ModelSpec) -> tuple[bool, ...]:
         for given, tasks in ((False, {"text"}), (True, {"image", "first-last"}))
         if not tasks.isdisjoint(spec.tasks)
     )
-
-
-def _trace(model: Model, pictures: tuple[bool, ...]) -> None:
-    """All that any plan of a model asks for."""
-    for precision in PRECISIONS:
-        for part in model.parts.values():
-            fitted.weights(part, precision)
-        for image in pictures if predict.can_predict(model) else ():
-            for guided in (False, True):
-                for frames in (1, 1 + model.temporal, 1 + 2 * model.temporal):
-                    clip = Clip(832, 480, frames, image, guided)
-                    predict.predict(model, clip, _held(precision.kernels), precision)
-
-
-def _held(kernels: str) -> Hold:
-    return hold("cpu" if kernels == "cpu" else "staged")
 
 
 if __name__ == "__main__":
