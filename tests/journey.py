@@ -159,7 +159,7 @@ async def ask_for_a_video(hands: Hands, steps: int) -> None:
     await hands.fill("Steps", str(steps))
     await hands.fill("Seed", "7")
     await hands.fill("Device", "cpu")
-    await hands.sees("✓ Ready", "25.3 MB", "Rung staged", "Time —", "seed 7")
+    await hands.sees("✓ Ready", "Rung staged (fits)", "seed 7")
     await hands.done("planned")
     await hands.press("ctrl+r")
     await hands.sees("Queued: 1 clip")

@@ -194,7 +194,7 @@ def test_every_family_has_its_form(size: tuple[int, int], folder: Path) -> None:
     compose(steps, size)
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", [*HOSTILE[:2], *(pytest.param(text, marks=pytest.mark.soak) for text in HOSTILE[2:])])
 def test_hostile_text_is_shown_as_it_is(text: str, folder: Path) -> None:
     async def steps(desk: Desk) -> None:
         await desk.paste(text)

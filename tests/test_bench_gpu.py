@@ -36,6 +36,8 @@ MIB = 2**20
 CPU = PRECISIONS[2]
 BASE = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
 
+_SOAK = pytest.mark.soak
+
 
 # --- models ----------------------------------------------------------------------------------------------------------
 
@@ -119,9 +121,9 @@ def bench(kind: str, tiny_model: TinyModel, tmp_path: Path, *, trace: bool = Fal
 @pytest.mark.parametrize(
     ("kind", "rung", "components"),
     [
-        ("t2v-two", "resident", ["text_encoder", "transformer", "transformer_2", "vae"]),
         ("t2v-two", "streamed", ["text_encoder", "transformer", "transformer_2", "vae"]),
-        ("t2v", "leaf", ["text_encoder", "transformer", "vae"]),
+        pytest.param("t2v-two", "resident", ["text_encoder", "transformer", "transformer_2", "vae"], marks=_SOAK),
+        pytest.param("t2v", "leaf", ["text_encoder", "transformer", "vae"], marks=_SOAK),
     ],
 )
 def test_every_component_of_a_run_is_measured(
@@ -139,12 +141,14 @@ def test_every_component_of_a_run_is_measured(
         assert len(report.stage_cells(row)) == len(report.stage_cells({**row, "outcome": "out of memory"}))
 
 
+@pytest.mark.soak
 def test_a_decode_alone_in_tiles(tiny_model: TinyModel, tmp_path: Path) -> None:
     held = Hold(hold("staged").rung, FORMS[2])
     (row,) = stages.measured(bench("t2v", tiny_model, tmp_path), grid.Point(Clip(192, 192, 5), held, ("decode",)))
     assert (row["outcome"], row["form"], row["component"]) == ("ok", "small-tiles", "vae")
 
 
+@pytest.mark.soak
 def test_what_fails_is_a_row_and_leaves_nothing(tiny_model: TinyModel, tmp_path: Path) -> None:
     it = bench("t2v", tiny_model, tmp_path)
     (it.folder.path / "transformer" / "diffusion_pytorch_model.safetensors").write_bytes(b"damaged")
@@ -153,6 +157,7 @@ def test_what_fails_is_a_row_and_leaves_nothing(tiny_model: TinyModel, tmp_path:
     assert "ModelError" in report.tables({}, [text, failed], [])
 
 
+@pytest.mark.soak
 def test_a_run_beside_its_prediction_and_a_whole_job_under_a_cap(tiny_model: TinyModel, tmp_path: Path) -> None:
     """A CPU has no cap; all else of the way is there."""
     it, clip = bench("ti2v", tiny_model, tmp_path, trace=True), Clip(64, 64, 5, steps=1)
@@ -291,6 +296,7 @@ def test_an_error_is_how_much_the_prediction_is_over() -> None:
     assert any("WORKSPACES" in line for line in told([row, a_row(10**9, 5 * 10**9, 62 * 10**8)]))
 
 
+@pytest.mark.soak
 def test_todays_constants_are_those_of_the_prediction(tiny_model: TinyModel, tmp_path: Path) -> None:
     from engine.memory.predict import CONTEXT, predict
 

@@ -105,7 +105,13 @@ def test_words(tmp_path: Path) -> None:
     assert second.startswith("because  another card")
 
 
-@pytest.mark.parametrize("size", [{"width": 1280, "height": 704}, {"size": "1280*704"}, {}])
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"size": "1280*704"},
+        *(pytest.param(one, marks=pytest.mark.soak) for one in ({"width": 1280, "height": 704}, {})),
+    ],
+)
 def test_what_is_proposed_instead_can_be_pasted_and_fits(tmp_path: Path, size: dict[str, Any]) -> None:
     proposed: set[str] = set()
     for profile, card in (("staged", "12GiB"), ("auto", "6GiB"), ("auto", "24GiB")):
@@ -190,7 +196,8 @@ def test_the_card_of_this_box_with_what_others_use(driver: Path, tmp_path: Path)
     assert on_a_box(64, "plan", *elsewhere, "--vram", "80GiB", torch="cuda", **box.environment).returncode == 0
 
 
-def test_a_folder_never_seen_is_traced_once(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_folder_never_seen_is_traced_once(tiny_model: Callable[[str], Path], own_home: Path, tmp_path: Path) -> None:
+    (own_home / "cache" / "wan-tui" / "traces").unlink()
     file = job_file(tmp_path, tiny_model("t2v"))
     first, second = wan_tui("plan", file, "--json"), wan_tui("plan", file, "--json")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr

@@ -38,6 +38,8 @@ TinyModel = Callable[[str], Path]
 FAMILIES = {"t2v": "t2v", "t2v-two": "t2v-two", "i2v": "i2v-clip", "i2v-two": "i2v-two", "ti2v": "ti2v"}
 STEPS = 5
 
+_SOAK = pytest.mark.soak
+
 
 @dataclass
 class Ran:
@@ -153,12 +155,12 @@ def test_resident_brings_each_component_once(run: Callable[..., Ran]) -> None:
     ("family", "kind", "nth", "stage", "first"),
     [
         ("t2v", "UMT5Block", 3, "encode", ("staged", "streamed")),
-        ("t2v", "WanTransformerBlock", 11, "denoise", ("staged", "streamed")),
-        ("t2v", "WanTransformer3DModel", 1, "denoise", ("staged", "streamed")),
         ("t2v-two", "WanTransformerBlock", 14, "denoise", ("staged", "streamed")),
         ("i2v", "CLIPEncoderLayer", 2, "denoise", ("staged", "streamed")),
-        ("i2v", "WanTransformerBlock", 11, "denoise", ("staged", "streamed")),
-        ("ti2v", "WanTransformerBlock", 11, "denoise", ("staged", "streamed")),
+        pytest.param("t2v", "WanTransformerBlock", 11, "denoise", ("staged", "streamed"), marks=_SOAK),
+        pytest.param("t2v", "WanTransformer3DModel", 1, "denoise", ("staged", "streamed"), marks=_SOAK),
+        pytest.param("i2v", "WanTransformerBlock", 11, "denoise", ("staged", "streamed"), marks=_SOAK),
+        pytest.param("ti2v", "WanTransformerBlock", 11, "denoise", ("staged", "streamed"), marks=_SOAK),
         ("i2v", "WanEncoder3d", 2, "denoise", ("whole", "tiled")),
         ("t2v", "WanDecoder3d", 2, "decode", ("whole", "tiled")),
     ],
@@ -187,7 +189,7 @@ def test_denoising_goes_on_after_its_last_step(run: Callable[..., Ran]) -> None:
     assert steps == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("family", ["i2v", "i2v-two", "ti2v"])
+@pytest.mark.parametrize("family", ["i2v", *(pytest.param(one, marks=_SOAK) for one in ("i2v-two", "ti2v"))])
 def test_a_picture_is_encoded_once(family: str, run: Callable[..., Ran]) -> None:
     """Were it done again, and found no room then, the rest of the steps would get another condition."""
     ran = run(family, Calls("WanTransformerBlock", (5, 15)))
@@ -215,7 +217,7 @@ def test_what_failed_at_its_end_is_not_done_again(run: Callable[..., Ran], monke
     assert calls.count == 4 * STEPS
 
 
-@pytest.mark.parametrize("name", ["text_encoder", "transformer", "vae"])
+@pytest.mark.parametrize("name", ["transformer", *(pytest.param(one, marks=_SOAK) for one in ("text_encoder", "vae"))])
 def test_weights_that_find_no_room(name: str, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
     """The allocator of the CPU says no, in its own words, while a component moves to its device."""
     from engine.pipelines import components
@@ -329,7 +331,10 @@ def test_the_cpu_is_no_way_out_without_the_ram(
     assert caught.value.suggestions[0].startswith("Ask for fewer frames")
 
 
-@pytest.mark.parametrize("kind", ["UMT5Block", "WanTransformerBlock", "WanDecoder3d"])
+@pytest.mark.parametrize(
+    "kind",
+    ["WanTransformerBlock", *(pytest.param(one, marks=_SOAK) for one in ("UMT5Block", "WanDecoder3d"))],
+)
 def test_a_cancel_on_a_lower_rung_stops_within_one_block(kind: str, run: Callable[..., Ran], tmp_path: Path) -> None:
     control = Control()
     calls = Calls(kind, (2, 4))

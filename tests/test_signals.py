@@ -163,7 +163,7 @@ def test_closing_the_terminal_changes_nothing(short_job: Path) -> None:
     assert Journal().rows()[0].state == State.FINISHED
 
 
-@pytest.mark.parametrize("interrupt", [False, True])
+@pytest.mark.parametrize("interrupt", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_the_terminal_is_left_as_it_was(interrupt: bool, short_job: Path, slow_job: Path) -> None:
     main, side = pty.openpty()
     before = termios.tcgetattr(side)
@@ -221,6 +221,7 @@ def test_no_file_of_ours_takes_the_number_of_a_closed_descriptor(tmp_path: Path)
     assert seen.read_text().split() == ["/dev/null"] * 3
 
 
+@pytest.mark.soak
 def test_a_stalled_stdout_changes_nothing(short_job: Path) -> None:
     reading, writing = os.pipe()
     fcntl.fcntl(writing, F_SETPIPE_SZ, 4096)

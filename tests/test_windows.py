@@ -168,7 +168,6 @@ def test_windows_that_are_made(job: Job) -> None:
     [
         (Job(memory=Memory(window=81), inputs=Inputs(video="a.mp4")), "from text or from one image", "one clip"),  # type: ignore[arg-type]
         (Job(memory=Memory(window=5)), "window = 5", "is 9."),
-        (Job(segments=(Segment(81, "a"), Segment(81, "b"))), "frames is missing", "frames = 161"),
         (Job(frames=101, segments=(Segment(81, "a"), Segment(81, "b"))), "frames = 101", "frames = 161"),
         (Job(frames=101, segments=(Segment(49, "a"),), memory=Memory(window=81)), "49 frames", "81 frames or more"),
         (Job(frames=101, segments=(Segment(5, "a"),)), "5 frames", "9 frames or more"),
