@@ -7,15 +7,20 @@ import os
 import pty
 import re
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
 from textual.color import Color
+from textual.pilot import Pilot
 from textual.theme import Theme
 
 from engine.paths import shipped
+from tests.app import painted, send, shown, until
 from tests.runs import environment
+from wan_tui.app import WanApp
+from wan_tui.session import Session
 from wan_tui.settings import Settings, load_settings, save_setting
 from wan_tui.themes import choose, load_themes, theme_folder
 
@@ -282,3 +287,117 @@ def test_a_theme_that_is_saved_is_the_one_that_is_chosen() -> None:
     settings, problems = load_settings()
     assert (settings, problems) == (Settings(theme="wan-clear"), ())
     assert choose(settings.theme, themes(), {})[0] == "wan-clear"
+
+
+# While the app runs
+
+
+def live(steps: Callable[[WanApp, Pilot[int]], Awaitable[None]], settings: Settings) -> None:
+    async def go() -> None:
+        app = WanApp(Session(), settings)
+        async with app.run_test() as pilot:
+            try:
+                await until(pilot, lambda: "wan-tui" in shown(app))
+                await steps(app, pilot)
+            finally:
+                await asyncio.to_thread(app.session.stop, "user")
+        assert app.crash is None
+
+    asyncio.run(go())
+
+
+def ground(app: WanApp) -> str:
+    """The colour that stands behind the most of the screen."""
+    behind = Counter(part.style.bgcolor for line in painted(app) for part in line for _ in part.text if part.style)
+    colour = behind.most_common(1)[0][0] if behind else None
+    return colour.triplet.hex if colour and colour.triplet else ""
+
+
+MINE = 'primary = "#7ab7f0"\nbackground = "{}"\nsurface = "{}"\npanel = "{}"\n'
+
+
+def mine(colour: str) -> Path:
+    return own("mine.toml", MINE.format(*[colour] * 3))
+
+
+def test_a_theme_that_is_written_anew_is_shown_at_once() -> None:
+    mine("#101010")
+    other = own("other.toml", 'primary = "#ff0000"\n')
+
+    async def steps(app: WanApp, pilot: Pilot[int]) -> None:
+        await until(pilot, lambda: ground(app) == "#101010")
+        mine("#202020")  # as many bytes as before
+        await until(pilot, lambda: ground(app) == "#202020")
+        written = theme_folder() / "mine.new"
+        written.write_text(MINE.format(*["#303030"] * 3))
+        os.utime(written, ns=(1, 1))
+        written.rename(theme_folder() / "mine.toml")  # as careful editors do
+        await until(pilot, lambda: ground(app) == "#303030")
+        other.write_text('primary = "#00ff00"\n')
+        await until(pilot, lambda: app.available_themes["other"].primary == "#00FF00")
+        assert ground(app) == "#303030"
+        own("later.toml", 'primary = "#0000ff"\n')
+        await until(pilot, lambda: "later" in app.available_themes)
+        assert app.theme == "mine"
+        assert not app.said
+
+    live(steps, Settings(theme="mine"))
+
+
+def test_places_that_are_hidden_have_the_new_colours_too() -> None:
+    mine("#101010")
+
+    async def steps(app: WanApp, pilot: Pilot[int]) -> None:
+        for key, place in (("f6", "queue"), ("f2", "library")):
+            await send(app, key)
+            await until(pilot, lambda place=place: app.current_mode == place)  # type: ignore[misc]
+        mine("#202020")
+        await until(pilot, lambda: ground(app) == "#202020")
+        await send(app, "f6")
+        await until(pilot, lambda: app.current_mode == "queue" and ground(app) == "#202020")
+
+    live(steps, Settings(theme="mine"))
+
+
+def test_a_theme_that_breaks_is_told_once_and_keeps_its_colours() -> None:
+    mine("#101010")
+
+    async def steps(app: WanApp, pilot: Pilot[int]) -> None:
+        file = own("mine.toml", 'primary = "no colour"\n')
+        await until(pilot, lambda: app.said)
+        for name in ("once", "twice"):  # it has looked again when these are there
+            own(f"{name}.toml", 'primary = "#fff"\n')
+            await until(pilot, lambda name=name: name in app.available_themes)  # type: ignore[misc]
+        (said,) = app.said
+        assert said.severity == "warning"
+        assert said.text.startswith(f"{file} is no theme: primary cannot be 'no colour'; ")
+        assert said.text.endswith(" The colours stay as they were.")
+        assert ground(app) == "#101010"
+        file.unlink()
+        mine("#202020")
+        await until(pilot, lambda: ground(app) == "#202020")
+        assert len(app.said) == 1
+
+    live(steps, Settings(theme="mine"))
+
+
+def test_a_theme_that_was_broken_at_the_start_is_shown_once_it_is_mended() -> None:
+    own("mine.toml", "[[")
+
+    async def steps(app: WanApp, pilot: Pilot[int]) -> None:
+        assert app.theme == "wan-dark"
+        said = len(app.said)
+        mine("#202020")
+        await until(pilot, lambda: app.theme == "mine" and ground(app) == "#202020")
+        assert len(app.said) == said
+
+    live(steps, Settings(theme="mine"))
+
+
+def test_a_folder_that_is_made_meanwhile_is_seen() -> None:
+    async def steps(app: WanApp, pilot: Pilot[int]) -> None:
+        assert not theme_folder().exists()
+        own("wan-dark.toml", MINE.format(*["#202020"] * 3))
+        await until(pilot, lambda: ground(app) == "#202020")
+
+    live(steps, Settings())

@@ -23,6 +23,7 @@ from wan_tui.ascii import Ascii
 from wan_tui.background import in_background
 from wan_tui.inbox import Inbox
 from wan_tui.live import Live
+from wan_tui.recolouring import Recolouring
 from wan_tui.screens.place import Place
 from wan_tui.session import Session
 from wan_tui.settings import bad_keys, save_setting
@@ -116,6 +117,7 @@ class WanApp(TerminalApp):
 
     def _dress(self) -> None:
         """Our themes and the user's, and the one that was chosen; where there are no colours, the one made for that."""
+        self._recolouring = Recolouring(self)
         themes, problems = load_themes()
         for theme in themes:
             self.register_theme(theme)
@@ -126,6 +128,7 @@ class WanApp(TerminalApp):
         """What can wait until the first screen is painted."""
         self.session.bus.subscribe(self._inbox)
         self.sampling.start()
+        self._recolouring.start()
         in_background(self, self.session.recover, self._tell_interrupted, self.show_error)
         if self._first_start:
             from wan_tui.screens.welcome import Welcome
@@ -265,7 +268,10 @@ class WanApp(TerminalApp):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a question stands open nobody goes elsewhere: it would be answered by nobody."""
-        asking = any(not getattr(over, "IN_PASSING", False) for over in self.screen_stack[1:])
+        over = self.screen_stack[1:]
+        if over and getattr(over[-1], "TAKES_EVERY_KEY", False):
+            return False
+        asking = any(not getattr(one, "IN_PASSING", False) for one in over)
         return not (action in self.PLACES and asking)
 
     def action_help(self) -> None:
@@ -273,6 +279,11 @@ class WanApp(TerminalApp):
 
         if not isinstance(self.screen, Help):
             self.push_screen(Help(self.screen))
+
+    def action_jump(self) -> None:
+        from wan_tui.widgets.jump import jump
+
+        jump(self)
 
     def action_palette(self) -> None:
         from wan_tui.widgets.choose import Choose, Option

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ _COLOURS = (
 )
 _FLAGS = ("dark", "ansi")
 _TOP = ("name", *_COLOURS, *_FLAGS, "variables")
+Stamps = Mapping[Path, tuple[int, ...]]  # files, and what becomes another when one is written: time, size, inode
 # What a `…-style` variable may hold; any other is a colour.
 _STYLES = re.compile(r"(?:(?:not )?(?:none|bold|b|italic|i|underline|u|reverse|r|dim|d|strike) ?){1,4}")
 _SHARE = re.compile(r"(.*?)(?: (?:100|[1-9]?[0-9])%)?")
@@ -54,6 +57,40 @@ def load_themes() -> tuple[tuple[Theme, ...], tuple[str, ...]]:
             except ValueError as error:
                 problems.append(f"{file} is no theme: {error}. It is left out.")
     return tuple(found.values()), tuple(problems)
+
+
+@dataclass(frozen=True)
+class ThemeNews:
+    """What became of the user's themes: those that were written anew, and a sentence about each file that is none."""
+
+    stamps: Stamps
+    themes: tuple[Theme, ...]
+    problems: tuple[str, ...]
+
+
+def own_stamps() -> Stamps:
+    """The user's theme files as they are now; none where the folder is not there."""
+    found: dict[Path, tuple[int, ...]] = {}
+    for file in sorted(theme_folder().glob("*.toml"))[:_MOST_FILES]:
+        with suppress(OSError):  # gone meanwhile, or a link to nothing
+            status = file.stat()
+            found[file] = (status.st_mtime_ns, status.st_size, status.st_ino)
+    return found
+
+
+def theme_news(seen: Stamps) -> ThemeNews:
+    """Read the user's themes that are others than they were when they were `seen`."""
+    stamps = own_stamps()
+    themes: list[Theme] = []
+    problems: list[str] = []
+    for file, stamp in stamps.items():
+        if stamp == seen.get(file):
+            continue
+        try:
+            themes.append(read_theme(file))
+        except ValueError as error:
+            problems.append(f"{file} is no theme: {error}. The colours stay as they were.")
+    return ThemeNews(stamps, tuple(themes), tuple(problems))
 
 
 def known_themes() -> tuple[frozenset[str], tuple[str, ...]]:

@@ -14,6 +14,7 @@ ACTIONS = (
     Action("app.gallery", "f7,7", "Gallery", "Finished videos.", False, True),
     Action("app.help", "f1,question_mark", "Help", "What this is, and its keys.", False, True),
     Action("app.palette", "ctrl+p", "Palette", "Every action, found by its name.", False, True),
+    Action("app.jump", "ctrl+s,f", "Jump", "A letter over everything one can go to: type it to be there.", False, True),
     Action("app.theme", "ctrl+t", "Theme", "Choose the colours.", False),
     Action("app.messages", "f8,8", "Messages", "What was said before, with the log's last lines.", False, True),
     Action("app.cancel-job", "ctrl+k", "Cancel job", "Stop the job that runs; asks first.", False),

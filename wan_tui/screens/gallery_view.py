@@ -72,7 +72,12 @@ class GalleryView(Place):
                 yield Filtered(COLUMNS, empty="Looking…", id="gallery-clips")
                 yield Block(id="gallery-sum")
             with Container(id="gallery-side"):
-                yield Picture("", slow_line=self.app.settings.low_bandwidth, id="gallery-picture")
+                yield Picture(
+                    "",
+                    slow_line=self.app.settings.low_bandwidth,
+                    own_pixels=self.app.settings.preview == "auto",
+                    id="gallery-picture",
+                )
                 with VerticalScroll(id="gallery-text", can_focus=False):
                     yield Block()
 

@@ -11,6 +11,7 @@ Private names of Textual 8.2.8 that are used, here and in `base.py`; `tests/test
   Driver._loop, _app, _debug, _auto_restart   of the base class
   XTermParser                    `feed(text)` and `tick()` give the messages of keys and mouse
   App._driver, _exception, _exception_event, _return_code, _close_messages_no_wait   `_handle_exception` is replaced
+  App._driver                    of `widgets/own_pixels.py`: what the terminal has said it can
   App._screen_stacks, _current_mode   of `in_turn.py`: before and after there is a screen to be asked for
   Timer._skip                    of `punctual.py`: a timer that is late is left out
   App._refresh_notifications     of `app.py`: those that are over are taken off the screen that is shown
@@ -31,6 +32,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Resize
 from textual.geometry import Size
 
+from wan_tui.terminal.answers import Answers, cell_pixels
 from wan_tui.terminal.tty import Tty
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class SafeDriver(LinuxDriver):
         if not isinstance(self._file, Tty):
             raise RuntimeError("The app is to be started by run_app: it brings the terminal.")
         self.tty: Tty = self._file
+        self.answers: Answers = Answers()
+        self.pictures: set[str] = set()  # what takes each from the terminal's memory: they go when the screen is left
 
     @property
     def shown(self) -> bool:
@@ -60,6 +64,11 @@ class SafeDriver(LinuxDriver):
         """A screen that is not shown takes nothing: a queue nobody empties would stop the app."""
         if self.shown and not self.tty.gone:
             super().write(data)
+
+    @property
+    def cell_pixels(self) -> tuple[int, int]:
+        """Width and height of a cell."""
+        return cell_pixels(self.tty.fileno())
 
     def start_application_mode(self) -> None:
         if self.tty.gone:
@@ -73,6 +82,8 @@ class SafeDriver(LinuxDriver):
 
     def stop_application_mode(self) -> None:
         if self.shown:
+            while self.pictures:
+                self.write(self.pictures.pop())
             super().stop_application_mode()
 
     def close(self) -> None:
@@ -142,8 +153,9 @@ class SafeDriver(LinuxDriver):
         waiting = select.poll()
         waiting.register(self.fileno, select.POLLIN)
         while not self.exit_event.is_set() and not self.tty.gone:
-            for _, state in waiting.poll(_TICK_S * 1000):
-                for message in parser.feed(text) if (text := self._read(decoder, state)) else ():
+            for _, state in waiting.poll(_TICK_S * 1000) or [(0, 0)]:
+                text = self.answers.kept_from(self._read(decoder, state)) if state else self.answers.rest()
+                for message in parser.feed(text) if text else ():
                     self.process_message(message)
             for message in parser.tick():
                 self.process_message(message)

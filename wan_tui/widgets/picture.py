@@ -1,4 +1,7 @@
-"""A picture or a clip in half-block cells. Decoding is done in a thread of its own; the newest frame wins."""
+"""A picture or a clip in half-block cells, a still in the terminal's own pixels where it has them.
+
+Decoding is done in a thread of its own; the newest frame wins.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,11 @@ from engine.errors import Cancelled, WanError
 from wan_tui.ascii import Ascii
 from wan_tui.pictures import Colours, colours_for, half_blocks
 from wan_tui.text import plain
+from wan_tui.widgets.own_pixels import OwnPixels
 
 if TYPE_CHECKING:
     from engine.video.thumbnail import Frame
+    from wan_tui.graphics import Drawing
 
 _SETTLE_S = 0.05  # a list is scrolled faster than this: what is passed over is not decoded
 _PLAYED_BITS = 5  # a channel: in motion nobody sees more
@@ -42,7 +47,7 @@ class _Showing:
     def __init__(self, wish: _Wish) -> None:
         self.wish = wish
         self.control = Control()
-        self.newest: deque[list[Strip]] = deque(maxlen=1)
+        self.newest: deque[tuple[list[Strip], Drawing | None]] = deque(maxlen=1)
         self.error: WanError | None = None
         self.over = False
         self.told = False  # the screen has been told, and has not looked yet
@@ -52,6 +57,7 @@ class Picture(Widget):
     """Shows `still(path)` or `play(path)`, as large as fits, or a plain text: nothing chosen, loading, what failed.
 
     It takes neither border nor padding: put it into a container. `slow_line` spares bytes: fewer colours and frames.
+    `own_pixels` lets the terminal draw stills that can; not on a slow line.
     """
 
     DEFAULT_CSS = "Picture { width: 1fr; height: 1fr; content-align: center middle; text-align: center; }"
@@ -67,6 +73,7 @@ class Picture(Widget):
         *,
         colours: Colours | None = None,
         slow_line: bool = False,
+        own_pixels: bool = False,
         id: str | None = None,
         classes: str | None = None,
     ) -> None:
@@ -76,10 +83,12 @@ class Picture(Widget):
         self._text = empty
         self._colours = colours
         self._slow_line = slow_line
+        self._own_pixels = OwnPixels(self) if own_pixels and not slow_line else None
         self._wish: _Wish | None = None
         self._showing: _Showing | None = None
         self._begun = Size(0, 0)  # the size the wish was begun for
-        self._strips: list[Strip] = []  # the picture itself; empty while there is a text
+        self._strips: list[Strip] = []  # the picture in half blocks; empty while there is a text
+        self._seen: list[Strip] = []  # the cells that show it now
         self._lines: list[Strip] = []  # the same in the middle of the widget
 
     # What it is asked to do
@@ -121,16 +130,23 @@ class Picture(Widget):
         # Not by way of the cache of styled lines: it would mix every colour of every frame with the background's.
         if not self._strips:
             return super().render_lines(crop)
-        if len(self._lines) != self.size.height or self._lines[0].cell_length != self.size.width:
+        fit = len(self._lines) == self.size.height and self._lines[0].cell_length == self.size.width
+        if not fit or self._seen is not self._cells():
             self._lines = self._centred()
         return [self._lines[y].crop(crop.x, crop.right) for y in crop.line_range]
 
+    def _cells(self) -> list[Strip]:
+        return (self._own_pixels and self._own_pixels.cells) or self._strips
+
     def _centred(self) -> list[Strip]:
+        self._seen = strips = self._cells()
         width, height = self.size
         style = self.visual_style.rich_style
-        above = max(0, (height - len(self._strips)) // 2)
+        if strips is not self._strips:  # at the edges such a picture may leave a part of a cell free
+            strips = [strip.apply_style(style.background_style) for strip in strips]
+        above = max(0, (height - len(strips)) // 2)
         lines = [self._plainly(Strip.blank(width, style))] * height
-        for y, strip in enumerate(self._strips[: height - above], above):
+        for y, strip in enumerate(strips[: height - above], above):
             left = max(0, (width - strip.cell_length) // 2)
             right = max(0, width - left - strip.cell_length)
             middle = self._plainly(strip.apply_style(style)) if self._seen_colours() == "none" else strip
@@ -152,8 +168,13 @@ class Picture(Widget):
         return "256" if self._slow_line and found == "truecolor" else found
 
     def _say(self, text: str) -> None:
+        self._take(None)
         self._text, self._strips, self._lines = text, [], []
         self.refresh()
+
+    def _take(self, drawing: Drawing | None) -> None:
+        if self._own_pixels:
+            self._own_pixels.take(drawing)
 
     def _draw(self, strips: list[Strip]) -> None:
         before = self._lines
@@ -179,6 +200,10 @@ class Picture(Widget):
                 target=self._work, args=(showing, size, self._seen_colours()), name="picture", daemon=True
             ).start()
 
+    def on_mount(self) -> None:
+        if self._own_pixels:
+            self._own_pixels.begin()
+
     def on_resize(self) -> None:
         if self._wish and self.size != self._begun:
             self._begin(self._wish)
@@ -189,6 +214,8 @@ class Picture(Widget):
 
     def on_unmount(self) -> None:
         self.stop()
+        if self._own_pixels:
+            self._own_pixels.end()
 
     def on_picture_news(self, news: News) -> None:
         showing = news.showing
@@ -200,7 +227,9 @@ class Picture(Widget):
             return
         over = showing.over  # before the frame is taken: after it, another may come
         if showing.newest:
-            self._draw(showing.newest.pop())
+            strips, drawing = showing.newest.pop()
+            self._take(drawing)
+            self._draw(strips)
         if showing.error:
             self._say(plain(" ".join(filter(None, (showing.error.message, showing.error.cause)))))
         if over:
@@ -218,7 +247,10 @@ class Picture(Widget):
             showing.control.wait(_SETTLE_S)
             bits = _PLAYED_BITS if showing.wish.moving else 8
             for frame in self._frames(showing, size):
-                showing.newest.append(half_blocks(frame.rgb, frame.width, frame.height, colours, bits))
+                strips = half_blocks(frame.rgb, frame.width, frame.height, colours, bits)
+                fine = self._own_pixels if colours == "truecolor" and not showing.wish.moving else None
+                drawing = fine.made(showing.wish.path, size, showing.control) if fine else None
+                showing.newest.append((strips, drawing))
                 self._tell(showing)
         except Cancelled:
             return
