@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,20 @@ def tiny_model(tiny_models: Path):  # type: ignore[no-untyped-def]
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Five on two cores: most tests wait half their time, for a process or a screen."""
-    return max(2, 5 * len(os.sched_getaffinity(0)) // 2)
+    """Two a core: most tests wait half their time, for a process or a screen."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the cases of a test marked `sampled(n)` every n-th runs with all tests, the others in the soak."""
+    counts: Counter[str] = Counter()
+    for item in items:
+        if mark := item.get_closest_marker("sampled"):
+            test = item.nodeid.partition("[")[0]
+            if counts[test] % mark.args[0]:
+                item.add_marker("soak")
+            counts[test] += 1
 
 
 def pytest_configure() -> None:

@@ -170,6 +170,7 @@ def test_a_job_is_typed_and_judged_while_it_is_typed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40), (200, 50)], ids=str)
+@pytest.mark.sampled(2)
 def test_every_family_has_its_form(size: tuple[int, int], folder: Path) -> None:
     catalog = load_catalog()
     families = {spec.family: spec for spec in catalog.models}
@@ -366,7 +367,7 @@ def test_a_clip_is_made_and_the_form_stays(folder: Path, tiny_model: Callable[[s
             await desk.type(text)
         desk.place.change(desk.place.form.with_seed_mode("increment"))
         await desk.settle()
-        assert "✓ Ready: ^r" in desk.screen and "staged" in desk.screen and "predict" in desk.screen
+        await desk.until(lambda: "✓ Ready: ^r" in desk.screen and "staged (fits)" in desk.screen)
         before = desk.place.form
         over: list[Any] = []
         desk.app.session.bus.subscribe(lambda e: over.append(e) if isinstance(e, JobFinished | JobFailed) else None)
@@ -699,6 +700,7 @@ def test_without_a_terminal_the_editor_says_so(folder: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3, 4])
+@pytest.mark.sampled(2)
 def test_keys_that_come_faster_than_the_form_is_judged_are_all_there(turns: int, folder: Path) -> None:
     """A form shown at an older letter was put over the newer ones: on a slow line keys come in bursts."""
     text = "a ginger cat walks along the wall"

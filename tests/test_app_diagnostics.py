@@ -60,6 +60,7 @@ async def check_path(app: WanApp, pilot: Pilot[Any], path: Path, sign: str) -> N
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.sampled(2)
 def test_this_box_and_what_can_be_checked(size: tuple[int, int]) -> None:
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
         await until(pilot, lambda: "memory   " in shown(app) and "t2v-A14B@2.2.0" in shown(app))
@@ -111,6 +112,7 @@ def test_lines_are_broken_by_cells() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.sampled(2)
 def test_a_model_that_is_not_here(size: tuple[int, int]) -> None:
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
         await pilot.press("slash", *"1.3b", "enter", "enter")
@@ -153,6 +155,7 @@ def test_a_sound_folder(tiny_model: TinyModel) -> None:
         "a FIFO as its weights",
     ],
 )
+@pytest.mark.sampled(3)
 def test_damaged_and_loud_folders(name: str, tiny_model: TinyModel, tmp_path: Path) -> None:
     case = next((one for one in corpus.CASES if one.name == name), None)
     if case is None:

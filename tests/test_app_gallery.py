@@ -183,6 +183,7 @@ SIZES = [(60, 20), (80, 24), (120, 40), (200, 50)]
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.sampled(2)
 def test_clips_of_the_journal_and_of_folders_newest_first_at_every_size(here: Path, size: tuple[int, int]) -> None:
     clip(here / "old.webm", 1)
     clip(here / "frames", 3, job=replace(JOB, negative_prompt="blurry", prompt="a wall"))

@@ -125,6 +125,7 @@ def flat(text: str) -> str:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("text", [*HOSTILE.values(), LONG], ids=[*HOSTILE, "long"])
+@pytest.mark.sampled(4)
 def test_what_is_said_asked_and_failed(text: str, size: tuple[int, int]) -> None:
     async def steps(guest: Guest) -> None:
         app = guest.app

@@ -298,6 +298,7 @@ def test_the_views(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40), (200, 50)])
+@pytest.mark.sampled(2)
 def test_every_size_shows_the_list_and_what_is_known_of_one(shelf: Shelf, size: tuple[int, int]) -> None:
     async def steps(app: WanApp, pilot: Pilot[Any], library: Library) -> None:
         await find(pilot, "vace-1.3B")

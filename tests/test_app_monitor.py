@@ -142,6 +142,7 @@ def test_one_card_with_everything(on_box: Shown, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.sampled(2)
 def test_four_cards_and_the_keys_among_them(on_box: Shown, size: tuple[int, int]) -> None:
     cards = [a_4090(index, a_uuid(index), utilization=f"{11 * index} 41", throttle="0") for index in range(4)]
     on_box.box.has(*cards)
@@ -157,6 +158,7 @@ def test_four_cards_and_the_keys_among_them(on_box: Shown, size: tuple[int, int]
 
 
 @pytest.mark.parametrize("size", ((60, 20), *SIZES))
+@pytest.mark.sampled(3)
 def test_more_cards_than_fit_are_scrolled_to(on_box: Shown, size: tuple[int, int]) -> None:
     on_box.box.has(*(a_4090(index, a_uuid(index)) for index in range(32)))
     text = on_box.walk(size, ("until", "cuda:1 "))
@@ -214,6 +216,7 @@ def test_a_card_that_falls_off_the_bus_keeps_its_last_figures_with_their_age(
         ({}, "sees no GPU"),
     ],
 )
+@pytest.mark.sampled(3)
 def test_a_driver_without_devices_says_why(
     on_box: Shown, size: tuple[int, int], system: dict[str, object], told: str
 ) -> None:
@@ -248,6 +251,7 @@ async def on_place(
 
 
 @pytest.mark.parametrize("size", ((60, 20), (80, 24), (120, 40), (200, 50)))
+@pytest.mark.sampled(2)
 def test_a_box_without_a_driver(size: tuple[int, int]) -> None:
     async def check(app: WanApp, place: Monitor, pilot: Any) -> None:
         text = shown(app)

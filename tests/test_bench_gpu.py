@@ -218,6 +218,7 @@ defaults = { width = 64, height = 64, frames = 5 }
 """
 
 
+@pytest.mark.soak
 def test_a_session_from_the_catalog_to_its_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -116,6 +116,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.sampled(3)
 def test_as_a_command(bench: Bench, name: str) -> None:
     """One JSON object, the right status, nothing else, and no torch."""
     case = BY_NAME[name]
@@ -186,6 +187,7 @@ def picture(folder: Path) -> Path:
 @pytest.mark.parametrize(
     "name", ["index: no class", "VAE of Wan 2.2 in Wan 2.1", "shards: one is missing", "foreign: Flux"]
 )
+@pytest.mark.sampled(2)
 def test_a_dry_run_agrees(bench: Bench, tmp_path: Path, name: str) -> None:
     case = BY_NAME[name]
     job = job_file(tmp_path, case.make(bench))

@@ -291,6 +291,7 @@ def overlap(hub: LocalHub, url: str = BIG_URL) -> int:
     ],
     ids=str,
 )
+@pytest.mark.sampled(3)
 def test_a_link_that_breaks_is_taken_up_again(fault: dict[str, Any], requests: int | None, hub: LocalHub) -> None:
     hub.fault(BIG_URL, **fault)
     right(get())
@@ -403,6 +404,7 @@ def test_bytes_that_stay_wrong_get_no_name(name: str, both: str, hub: LocalHub) 
     ids=str,
 )
 @pytest.mark.parametrize("times", [1, -1])
+@pytest.mark.sampled(2)
 def test_a_body_that_is_not_the_file(fault: dict[str, Any], code: str, times: int, hub: LocalHub) -> None:
     hub.fault(BIG_URL, times=times, **fault)
     result = get()
@@ -461,6 +463,7 @@ def test_a_server_that_cannot_resume(fault: dict[str, Any], hub: LocalHub) -> No
     ],
     ids=str,
 )
+@pytest.mark.sampled(2)
 def test_an_answer_that_is_not_the_file_costs_nothing_of_the_part(fault: dict[str, Any], hub: LocalHub) -> None:
     """A hotel's log-in page, say, in place of the rest of 28 GB."""
     cut_short(hub, 2 * MIB)
@@ -511,6 +514,7 @@ def nowhere_said(tmp_path: Path, secret: str = SECRET) -> None:
     ],
     ids=str,
 )
+@pytest.mark.sampled(2)
 def test_a_refusal_says_what_to_do(
     where: str,
     fault: dict[str, Any],
@@ -878,6 +882,7 @@ STALLS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("state", STALLS)
+@pytest.mark.sampled(2)
 def test_a_stop_is_obeyed_at_once(state: str, hub: LocalHub) -> None:
     path, fault = STALLS[state]
     hub.fault(path, **fault)
@@ -958,6 +963,7 @@ def signalled(number: int, state: str, hub: Any) -> tuple[Running, float]:
         (signal.SIGTERM, 143, "told to wait"),
     ],
 )
+@pytest.mark.sampled(2)
 def test_a_signal_stops_a_download(
     number: int, status: int, state: str, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1122,6 +1128,7 @@ HOSTILE: dict[str, Callable[[Rows], list[Any]]] = {
 
 
 @pytest.mark.parametrize("lie", HOSTILE)
+@pytest.mark.sampled(3)
 def test_a_hostile_listing_is_refused_whole(lie: str, hub: LocalHub, tmp_path: Path) -> None:
     hub.rewrite(REPO, HOSTILE[lie])
     result = get(Manners(stalled_s=10))

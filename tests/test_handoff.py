@@ -68,6 +68,7 @@ def lead(kind: str) -> int:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.sampled(3)
 def test_a_clip_no_longer_than_a_window_is_the_plain_one_bit_by_bit(kind: str, job: Job, tiny_model: TinyModel) -> None:
     job = replace(job, frames=33)
     plain = run(components(tiny_model(kind)), replace(job, memory=Memory()))
@@ -193,6 +194,7 @@ def test_progress_counts_the_steps_of_all_windows(job: Job, tiny_model: TinyMode
         *(pytest.param(kind, after, marks=pytest.mark.soak) for kind in ("i2v-two", "i2v-clip") for after in (1, 2, 3)),
     ],
 )
+@pytest.mark.sampled(2)
 def test_a_run_that_stopped_goes_on_to_the_same_latents(kind: str, after: int, job: Job, tiny_model: TinyModel) -> None:
     undisturbed = run(components(tiny_model(kind)), job)
     control, course = Control(), Course()

@@ -77,6 +77,6 @@ def test_a_thousand_keys_are_all_taken() -> None:
         await until(pilot, lambda: getattr(app.screen, "settled", False) and app.focused is not None)
         typed(app, text)
         place: Any = app.screen
-        await until(pilot, lambda: place.form.texts.get("prompt") == text)
+        await until(pilot, lambda: place.form.texts.get("prompt") == text, 60)
 
     open_app(steps)

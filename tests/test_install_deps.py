@@ -131,6 +131,7 @@ def test_a_missing_extra_is_really_installed(python: Path, shelf: Path) -> None:
     assert (again.returncode, again.stdout, again.stderr) == (0, f"{MODEL}: nothing is missing.\n", "")
 
 
+@pytest.mark.soak
 def test_one_that_is_too_old_is_replaced(python: Path, shelf: Path) -> None:
     old = wheel(shelf, "0.9")
     subprocess.run([python, "-m", "pip", "install", "--quiet", old], check=True)

@@ -90,6 +90,7 @@ class Framewise(nn.Module):
 
 
 @pytest.mark.parametrize(("kind", "window"), [("t2v", 121), ("t2v-two", 97), ("ti2v", 97)])
+@pytest.mark.sampled(3)
 def test_a_clip_no_longer_than_a_window_is_the_plain_one_bit_by_bit(
     kind: str, window: int, tiny_model: TinyModel
 ) -> None:
@@ -122,6 +123,7 @@ def test_windows_of_what_looks_at_no_neighbour_blend_to_the_whole(tokens: bool) 
 
 
 @pytest.mark.parametrize("kind", ["t2v", "t2v-two", "ti2v"])
+@pytest.mark.sampled(3)
 def test_the_model_never_sees_more_than_a_window(kind: str, tiny_model: TinyModel) -> None:
     held = components(tiny_model(kind))
     given = seen_by(held, JOB)
@@ -194,6 +196,7 @@ def test_a_cancel_takes_effect_at_the_next_window(tiny_model: TinyModel) -> None
 
 
 @pytest.mark.parametrize(("kind", "after"), [("t2v", 1), ("t2v-two", 2)])
+@pytest.mark.sampled(2)
 def test_a_run_that_stopped_goes_on_to_the_same_latents(kind: str, after: int, tiny_model: TinyModel) -> None:
     job, course = replace(JOB, memory=SHORT), Course()
     undisturbed = run(components(tiny_model(kind)), job)

@@ -380,6 +380,7 @@ HOSTILE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("how", [*HOSTILE, "truncated", "no text", "nested", "folder"])
+@pytest.mark.sampled(4)
 def test_a_bad_lock_file_is_ignored(shelf: Shelf, layout: str, tmp_path: Path, how: str) -> None:
     shelf.download()
     (tmp_path / "victim").write_bytes(b"mine")
@@ -511,6 +512,7 @@ REPAIRS: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("how", "name"), [*((how, SHARD) for how in REPAIRS), ("flipped byte", "transformer/config.json")]
 )
+@pytest.mark.sampled(3)
 def test_repair_fetches_the_bad_file_alone(shelf: Shelf, layout: str, how: str, name: str) -> None:
     shelf.download()
     others = snapshot(real(shelf).parent)

@@ -144,6 +144,7 @@ def test_an_unknown_id_is_answered_with_a_near_one(shelf: Shelf, verb: str, tmp_
         ["list", "--nothing"],
     ],
 )
+@pytest.mark.sampled(2)
 def test_bad_usage_is_status_2_and_touches_nothing(shelf: Shelf, arguments: list[str]) -> None:
     done = models(*arguments)
     assert done.returncode == 2
@@ -260,6 +261,7 @@ def test_ctrl_c_ends_a_download_with_130_and_keeps_what_came(shelf: Shelf) -> No
 @pytest.mark.parametrize(
     ("columns", "rows", "piped"), [(80, 24, False), (30, 24, False), (30, 24, True), (30, 2, False), (80, 2, True)]
 )
+@pytest.mark.sampled(2)
 def test_a_bar_on_a_terminal_fits_it(shelf: Shelf, columns: int, rows: int, piped: bool) -> None:
     name = "vae/" + "a_long_name_" * 8 + ".safetensors"
     write(shelf.hub.root / "demo" / "one", {name: rand("long", 60_000)})

@@ -235,6 +235,7 @@ def test_what_is_not_known_is_no_failure(tmp_path: Path) -> None:
         ("100TB", 0, "fits: resident on another card with "),
     ],
 )
+@pytest.mark.sampled(2)
 def test_limits(limit: str, status: int, words: str, tmp_path: Path) -> None:
     done = on_a_box(200, "plan", a_job(tmp_path), f"--vram={limit}")
     said = done.stderr.splitlines()[0] if status == 2 else done.stdout.splitlines()[0]

@@ -142,6 +142,7 @@ def test_every_way_of_holding_a_model_gives_the_same_video(run: Callable[..., Ra
         assert loads.count("text_encoder") == 1
 
 
+@pytest.mark.soak
 def test_resident_brings_each_component_once(run: Callable[..., Ran]) -> None:
     def weights(ran: Ran) -> list[str]:
         loads = [event.component for event in ran.all(Stage) if event.name == "load" and event.state == "started"]
@@ -165,6 +166,7 @@ def test_resident_brings_each_component_once(run: Callable[..., Ran]) -> None:
         ("t2v", "WanDecoder3d", 2, "decode", ("whole", "tiled")),
     ],
 )
+@pytest.mark.sampled(2)
 def test_a_stage_that_runs_out_of_memory_once(
     family: str, kind: str, nth: int, stage: str, first: tuple[str, str], run: Callable[..., Ran]
 ) -> None:

@@ -195,6 +195,7 @@ def test_a_reader_that_goes_away_changes_nothing(short_job: Path) -> None:
     assert files(short_job.parent) == ["clip.job.toml", "clip.mp4"]
 
 
+@pytest.mark.soak
 def test_a_full_stdout_changes_nothing(short_job: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
@@ -204,6 +205,7 @@ def test_a_full_stdout_changes_nothing(short_job: Path) -> None:
     assert files(short_job.parent) == ["clip.job.toml", "clip.mp4"]
 
 
+@pytest.mark.soak
 def test_closed_descriptors_change_nothing(short_job: Path) -> None:
     command = f"{' '.join(PROGRAM)} --run {short_job} --json <&- >&- 2>&-"
     assert subprocess.run(["bash", "-c", command], env=environment(), timeout=120).returncode == 0

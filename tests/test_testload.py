@@ -73,6 +73,7 @@ def states(done: LoadTest) -> dict[str, str]:
         ("ti2v", 128, ["text_encoder", "transformer", "vae"]),
     ],
 )
+@pytest.mark.sampled(2)
 def test_every_kind_loads_and_renders(
     kind: str, side: int, heavy: list[str], tiny_model: TinyModel, tmp_path: Path
 ) -> None:
@@ -260,6 +261,7 @@ def test_a_device_torch_does_not_see_is_said_so_too(tiny_model: TinyModel) -> No
 
 
 @pytest.mark.parametrize("verb", ["check", "test-load", "diagnose"])
+@pytest.mark.sampled(3)
 def test_an_empty_name_is_refused(verb: str, tmp_path: Path) -> None:
     done = wan_tui(verb, "", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -303,6 +305,7 @@ def test_a_component_that_runs_out_of_memory_is_told_and_gone(
     assert [model() for model in models] == [None, None, None]
 
 
+@pytest.mark.soak
 def test_a_clip_of_one_color_is_a_failure(tiny_model: TinyModel, tmp_path: Path) -> None:
     model = copy(tiny_model("t2v"), tmp_path / "model")
     for name in ("decoder.conv_out.weight", "decoder.conv_out.bias"):
@@ -342,6 +345,7 @@ def test_a_cancel_is_heard_between_tensors(tiny_model: TinyModel, monkeypatch: p
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
+@pytest.mark.sampled(2)
 def test_a_signal_ends_it_and_leaves_nothing(
     number: signal.Signals, status: int, tiny_model: TinyModel, tmp_path: Path
 ) -> None:

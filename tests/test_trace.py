@@ -94,6 +94,7 @@ def dtype_of(precision: Precision) -> torch.dtype:
 
 @pytest.mark.parametrize("kind", ["t2v", "i2v-clip", "i2v-two", "ti2v"])
 @pytest.mark.parametrize("precision", [FP32, BF16], ids=["fp32", "bf16"])
+@pytest.mark.sampled(3)
 def test_a_skeleton_is_the_module_that_is_loaded(tiny_model: Any, kind: str, precision: Precision) -> None:
     folder = open_folder(tiny_model(kind))
     placement = Placement(torch.device("cpu"), dtype_of(precision))
@@ -218,6 +219,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.sampled(2)
 def test_tiny_stages_against_the_allocator(tiny_model: Any, kind: str) -> None:
     model = model_of_folder(open_folder(tiny_model(kind)))
     for precision in (FP32, BF16):
@@ -297,6 +299,7 @@ def in_the_loop(kind: str, pipe: Any, model: Model, size: trace.Size, *, image: 
 
 @pytest.mark.parametrize("guided", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.sampled(3)
 def test_a_tiny_loop_against_the_allocator(tiny_model: Any, kind: str, guided: bool) -> None:
     model = model_of_folder(open_folder(tiny_model(kind)))
     in_the_loop(kind, tiny.pipeline(kind), model, (3, 8, 8), image=kind.startswith("i2v"), guided=guided)
