@@ -192,7 +192,7 @@ def test_where_there_is_nothing_to_go_to_it_says_so() -> None:
         assert isinstance(app.screen, Ask)
         await at.leave()
         await at.press("slash")
-        await until(at.pilot, lambda: isinstance(app.focused, Words))
+        await until(at.pilot, lambda: isinstance(app.focused, Words) and app.focused.region.height == 1)
         known = await signs(at)  # the words and the list
         assert [type(widget) for widget in known.values()] == [type(library.listing), Words]
         await at.press("a")
