@@ -171,6 +171,7 @@ def manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.soak
 def test_models_and_folders(size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     titles = manifest(tmp_path, monkeypatch)
 
@@ -222,6 +223,7 @@ def test_a_manifest_that_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.sampled(3)
 def test_the_journal(size: tuple[int, int]) -> None:
     rows = []
     for number, text in enumerate([*WORDS.values(), LONG]):
@@ -332,6 +334,7 @@ def test_job_files_presets_and_themes(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.sampled(3)
 def test_prompts(size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 

@@ -305,6 +305,7 @@ def test_a_job_is_watched_and_cancelled_by_key(tiny_model: TinyModel, tmp_path: 
     asyncio.run(on_place(check))
 
 
+@pytest.mark.soak
 def test_a_job_that_is_done_shows_its_result(tiny_model: TinyModel, tmp_path: Path) -> None:
     model = tiny_model("t2v")
 
@@ -320,6 +321,7 @@ def test_a_job_that_is_done_shows_its_result(tiny_model: TinyModel, tmp_path: Pa
 
 @pytest.mark.parametrize("size", ((60, 20), (80, 24), (200, 50)))
 @pytest.mark.parametrize("hostile", (*HOSTILE, "x[/b]" * 2000))
+@pytest.mark.sampled(4)
 def test_foreign_text_is_shown_as_it_is(size: tuple[int, int], hostile: str) -> None:
     async def check(app: WanApp, place: Monitor, pilot: Any) -> None:
         bus = app.session.bus

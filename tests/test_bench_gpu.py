@@ -43,6 +43,7 @@ _SOAK = pytest.mark.soak
 
 
 @pytest.mark.parametrize("kind", ["t2v", "t2v-two", "ti2v"])
+@pytest.mark.sampled(3)
 def test_a_model_of_random_weights_is_a_sound_folder(kind: str, tiny_model: TinyModel, tmp_path: Path) -> None:
     source = open_folder(tiny_model(kind))
     model = model_of_folder(source)
@@ -126,6 +127,7 @@ def bench(kind: str, tiny_model: TinyModel, tmp_path: Path, *, trace: bool = Fal
         pytest.param("t2v", "leaf", ["text_encoder", "transformer", "vae"], marks=_SOAK),
     ],
 )
+@pytest.mark.soak
 def test_every_component_of_a_run_is_measured(
     kind: str, rung: str, components: list[str], tiny_model: TinyModel, tmp_path: Path
 ) -> None:

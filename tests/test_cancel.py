@@ -118,6 +118,7 @@ def test_decode_stops_within_one_group(tiny_model: TinyModel) -> None:
 
 
 @pytest.mark.parametrize("name", ["text_encoder", "transformer", "vae"])
+@pytest.mark.sampled(3)
 def test_loading_stops_within_one_component(name: str, tiny_model: TinyModel) -> None:
     loads: list[str] = []
 

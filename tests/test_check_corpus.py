@@ -160,6 +160,7 @@ _RUNNABLE = [
 
 
 @pytest.mark.parametrize("name", [case.name for case in _RUNNABLE[::2]])
+@pytest.mark.sampled(2)
 def test_a_run_is_refused_for_the_same_reason(bench: Bench, tmp_path: Path, name: str) -> None:
     case = BY_NAME[name]
     path = case.make(bench)

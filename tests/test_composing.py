@@ -711,6 +711,7 @@ def test_a_prospect_says_what_is_in_the_way(
         assert known.plan and known.plan.ram_bytes and known.refusal is None  # so is its plan; what stops it is another
 
 
+@pytest.mark.soak
 def test_a_prospect_of_what_does_not_fit(
     tmp_path: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,7 @@ def test_keys_in_a_burst_find_the_place() -> None:
 
 
 @pytest.mark.parametrize("key", ["escape", "ctrl+s", "f2", "f1", "ctrl+p", "ctrl+r", "tab", "enter", "1", "up"])
+@pytest.mark.sampled(4)
 def test_any_other_key_only_leaves(key: str) -> None:
     async def steps(at: Keyboard, app: Watched) -> None:
         place = await form(at)

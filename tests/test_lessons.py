@@ -243,6 +243,7 @@ def stage_of(kept: dict[str, Any]) -> Stage:
     return Stage(kept["name"], kept["component"], 0, 0, kept["flops"], loaded_bytes=kept["loaded_bytes"])
 
 
+@pytest.mark.soak
 def test_a_second_run_is_predicted_by_what_the_first_one_took(tiny_model: Any, tmp_path: Path) -> None:
     file = job_file(tmp_path, tiny_model("ti2v"))
     told, first = told_and_kept(file)

@@ -54,6 +54,7 @@ def test_segments_say_how_long_the_clip_is(tiny_model: TinyModel, tmp_path: Path
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.soak
 def test_windows_in_turn_say_which_is_at_work(tiny_model: TinyModel, tmp_path: Path) -> None:
     Image.effect_mandelbrot((64, 64), (-2, -1.2, 1, 1.2), 60).convert("RGB").save(tmp_path / "a.png")
     file = job_file(
@@ -80,6 +81,7 @@ def test_a_clip_of_one_window_has_no_drift(tiny_model: TinyModel, tmp_path: Path
     assert row.recorded and "drift" not in row.recorded
 
 
+@pytest.mark.soak
 def test_the_rung_windows(tiny_model: TinyModel, tmp_path: Path) -> None:
     """Asked for by name: the window is filled in, and the clip made again from its sidecar is the same."""
     file = job_file(

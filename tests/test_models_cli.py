@@ -115,6 +115,7 @@ def test_show_has_all_of_one_model(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("verb", ["show", "download", "verify", "remove", "import"])
+@pytest.mark.sampled(3)
 def test_an_unknown_id_is_answered_with_a_near_one(shelf: Shelf, verb: str, tmp_path: Path) -> None:
     more = [tmp_path] if verb == "import" else []
     error = answer(verb, "mnie@1.0", *more, status=2)
@@ -431,6 +432,7 @@ def test_remove_as_json(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("how", ["by its id", "by its folder", "by a variant that borrows it"])
+@pytest.mark.sampled(3)
 def test_a_model_of_a_job_is_not_removed(shelf: Shelf, how: str) -> None:
     shelf.download()
     path = shelf.look().path

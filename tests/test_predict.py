@@ -118,6 +118,7 @@ def test_a_folder_is_predicted_as_its_entry_in_the_catalog(tmp_path: Path) -> No
         assert predicted(model, clip) == predicted(model_of_spec(spec), clip)
 
 
+@pytest.mark.soak
 def test_what_was_never_traced_is_not_known_until_it_is(tiny_model: Any) -> None:
     model, clip = model_of_folder(open_folder(tiny_model("i2v-clip"))), Clip(64, 64, 9, image=True)
     assert predict(model, clip, hold("staged"), BF16, trace=False) is None

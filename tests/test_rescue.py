@@ -131,6 +131,7 @@ def run(tiny_model: TinyModel, tmp_path: Path, own_home: Path, monkeypatch: pyte
     return go
 
 
+@pytest.mark.soak
 def test_every_way_of_holding_a_model_gives_the_same_video(run: Callable[..., Ran]) -> None:
     plain = run("t2v-two")
     for profile in ("resident", "staged", "streamed", "leaf", "cpu"):
@@ -166,7 +167,7 @@ def test_resident_brings_each_component_once(run: Callable[..., Ran]) -> None:
         ("t2v", "WanDecoder3d", 2, "decode", ("whole", "tiled")),
     ],
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_a_stage_that_runs_out_of_memory_once(
     family: str, kind: str, nth: int, stage: str, first: tuple[str, str], run: Callable[..., Ran]
 ) -> None:

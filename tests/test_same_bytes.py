@@ -60,7 +60,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_latents_and_frames_equal_plain_diffusers(
     case: Case, tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -260,6 +260,7 @@ def _pads(folder: Path) -> bool:
         ({"feature_extractor_type": "CLIPFeatureExtractor", "image_processor_type": GONE}, None),
     ],
 )
+@pytest.mark.sampled(3)
 def test_an_image_processor_has_to_fit_its_encoder(
     changes: dict[str, Any], code: str | None, tiny_model: TinyModel, tmp_path: Path
 ) -> None:
@@ -354,6 +355,7 @@ def test_an_image_processor_that_nothing_asks_for_may_be_anything(tiny_model: Ti
         ("image_encoder", {"dropout": 0.0, "torch_dtype": "float16"}, True),
     ],
 )
+@pytest.mark.sampled(3)
 def test_plain_settings_of_components_with_weights(
     component: str, changes: dict[str, Any], works: bool, tiny_model: TinyModel, tmp_path: Path
 ) -> None:

@@ -234,7 +234,7 @@ _RANDOM: dict[str, Callable[[random.Random], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", _KINDS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_random_configurations(kind: str) -> None:
     r = random.Random(f"shapes of {kind}")
     made = 0

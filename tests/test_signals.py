@@ -187,6 +187,7 @@ def test_the_terminal_is_left_as_it_was(interrupt: bool, short_job: Path, slow_j
     os.close(side)
 
 
+@pytest.mark.soak
 def test_a_reader_that_goes_away_changes_nothing(short_job: Path) -> None:
     command = f"{' '.join(PROGRAM)} --run {short_job} --json | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(), timeout=120)

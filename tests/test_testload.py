@@ -73,7 +73,7 @@ def states(done: LoadTest) -> dict[str, str]:
         ("ti2v", 128, ["text_encoder", "transformer", "vae"]),
     ],
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_every_kind_loads_and_renders(
     kind: str, side: int, heavy: list[str], tiny_model: TinyModel, tmp_path: Path
 ) -> None:

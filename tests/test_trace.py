@@ -219,7 +219,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_tiny_stages_against_the_allocator(tiny_model: Any, kind: str) -> None:
     model = model_of_folder(open_folder(tiny_model(kind)))
     for precision in (FP32, BF16):

@@ -33,6 +33,7 @@ def test_the_wheel_holds_the_program_and_nothing_else(wheel: Path) -> None:
     assert "engine/_data/themes/wan-dark.toml" in names
 
 
+@pytest.mark.soak
 def test_it_runs_from_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
