@@ -74,7 +74,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the cases of a test marked `sampled(n)` every n-th runs with all tests, the others in the soak."""
+    """Of the cases of a test marked `sampled(n)` every n-th runs with all tests, the others in the soak. Those marked
+    `early` come first: a long one that begins last is waited for alone."""
     counts: Counter[str] = Counter()
     for item in items:
         if mark := item.get_closest_marker("sampled"):
@@ -82,6 +83,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if counts[test] % mark.args[0]:
                 item.add_marker("soak")
             counts[test] += 1
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
 
 
 def pytest_configure() -> None:

@@ -239,6 +239,7 @@ def test_no_box_is_left_looking_for_a_model_with_another_name() -> None:
 # --- the smoke test and the export ------------------------------------------------------------------------------------
 
 
+@pytest.mark.early
 def test_a_smoke_test_and_the_path_of_its_clip(tmp_path: Path) -> None:
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
         await pilot.press("j", "s")

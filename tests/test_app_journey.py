@@ -60,6 +60,7 @@ def assert_made(here: Path) -> None:
     assert sorted(file.name for file in (here / "outputs").iterdir()) == [f"{MODEL}-7.job.toml", f"{MODEL}-7.mp4"]
 
 
+@pytest.mark.early
 def test_the_whole_way_with_a_pilot(here: Path) -> None:
     async def go() -> None:
         app = WanApp(Session(), Settings(), first_start=True)

@@ -136,6 +136,7 @@ def past(states: Sequence[str] = ("finished",), prompt: str = "a red circle", **
 # A journey: three jobs watched, put in another order, cancelled, run again
 
 
+@pytest.mark.early
 def test_jobs_are_watched_moved_cancelled_and_run_again(tmp_path: Path, tiny_model: TinyModel) -> None:
     async def go(desk: Desk) -> None:
         first, second, third = await desk.submit(tiny_model("t2v"), LONG, {"prompt": "the second"}, {})

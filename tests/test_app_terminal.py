@@ -104,6 +104,7 @@ def assert_finished() -> None:
 # A job that runs
 
 
+@pytest.mark.early
 def test_a_lost_line_loses_no_video(opened: Opens, state: Path) -> None:
     run = denoising(opened)
     run.hang_up()

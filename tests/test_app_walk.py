@@ -296,6 +296,7 @@ async def choose(app: Watched, pilot: Pilot[int], place: str, words: str) -> Non
             await comes(lambda: f"▸{words}" in shown(app), 1)
 
 
+@pytest.mark.early
 def test_the_palette_does_every_action_from_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -344,6 +345,7 @@ def filled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     "state", ["empty", *(pytest.param(one, marks=pytest.mark.soak) for one in ("nothing found", "filled"))]
 )
+@pytest.mark.early
 def test_every_key_does_something(state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     idle: list[str] = []

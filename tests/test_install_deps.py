@@ -111,6 +111,7 @@ def shown(output: str) -> list[str]:
 # --- for real ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.early
 def test_a_missing_extra_is_really_installed(python: Path, shelf: Path) -> None:
     wheel(shelf, "1.0")
     asks_for(f"{PACKAGE}>=1.0")

@@ -1161,6 +1161,7 @@ def tiny_shelf(shelf: Shelf, tiny_model: Any) -> Shelf:
     return shelf
 
 
+@pytest.mark.early
 def test_a_variant_made_here_renders_verifies_and_goes_alone(
     tiny_shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

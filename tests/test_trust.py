@@ -516,6 +516,7 @@ def is_flat(folder: Path | str | None, model: Path) -> bool:
     return pixels_of(folder) == [frame.tobytes() for group in groups for frame in pixels(group)]
 
 
+@pytest.mark.early
 def test_a_trusted_pipeline_runs_until_a_byte_of_it_changes(place: Place) -> None:
     flat(place)
     job = job_file(place.folder.parent, place.folder, output={"path": "frames"}, frames=5, steps=1)
