@@ -378,8 +378,7 @@ def test_what_is_left_is_told_only_where_it_follows() -> None:
     async def check(app: WanApp, place: Monitor, pilot: Any) -> None:
         bus, job = app.session.bus, "j"
         bus.publish(JobQueued(job=job, file=None, model="m", seed=1))
-        await until(pilot, lambda: "▶ starts" in shown(app))
-        assert "loading the libraries" in shown(app)
+        await until(pilot, lambda: "▶ starts" in shown(app) and "loading the libraries" in shown(app))
         bus.publish(JobStarted(job=job, device="NVIDIA X"))
         plan = PlanMade(
             job=job, profile="p", fits=None, device={}, vram_bytes=9 * 10**9, ram_bytes=None, seconds=200.0, reasons=()

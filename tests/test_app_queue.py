@@ -21,6 +21,7 @@ from tests.runs import Running, job_file
 from wan_tui.actions import ACTIONS
 from wan_tui.app import WanApp
 from wan_tui.screens.queue import Queue
+from wan_tui.screens.queue_sheet import Over
 from wan_tui.session import Session
 from wan_tui.settings import Settings
 from wan_tui.text import one_line
@@ -274,10 +275,12 @@ def test_foreign_text_is_shown_as_it_is(size: tuple[int, int], tmp_path: Path) -
             beginning = one_line(row.prompt.splitlines()[0])[:6]
             await desk.until(lambda said=beginning: shown(desk.app).count(said) >= 2)  # type: ignore[misc]
             await desk.press("enter")
-            await desk.until(lambda: "Looking…" not in shown(desk.app))
-            await desk.until(lambda: "No memory [/b]." in shown(desk.app))
-            await desk.until(lambda: "why  The GPU is full." in shown(desk.app))
+            await desk.until(lambda: isinstance(desk.app.screen, Over))
+            await desk.until(
+                lambda: "No memory [/b]." in shown(desk.app) and "why  The GPU is full." in shown(desk.app)
+            )
             await desk.press("G", "escape")
+            await desk.until(lambda: isinstance(desk.app.screen, Queue))
 
     at_the_queue(tmp_path, go, size)
 
