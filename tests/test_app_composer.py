@@ -86,7 +86,7 @@ class Desk:
         await self.until(lambda: self.place._view.focused_key == key)
 
     async def until(self, there: Callable[[], object]) -> None:
-        await until(self.pilot, there, 15)
+        await until(self.pilot, there, 60)
 
     async def settle(self) -> None:
         await self.until(lambda: self.place.settled)

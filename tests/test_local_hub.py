@@ -530,6 +530,7 @@ def test_a_late_block_does_not_delay_the_next() -> None:
         assert pace.book(1000, 1e5) - due == pytest.approx(0.01)
 
 
+@pytest.mark.soak
 def test_200_mb_per_second_are_held(hub: LocalHub, tmp_path: Path) -> None:
     with (tmp_path / "hub" / REPO / "large.bin").open("wb") as file:
         os.truncate(file.fileno(), 40_000_000)

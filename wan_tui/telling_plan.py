@@ -35,7 +35,7 @@ def brief(told: Told) -> Iterator[str]:
     vram, ram, seconds = (told[key] for key in ("vram_bytes", "ram_bytes", "seconds"))
     figures = [f"{size(vram)} of VRAM"] if vram else []
     figures += [f"{size(ram)} of RAM"] if ram is not None else []
-    figures += [f"about {duration(seconds)}"] if seconds is not None else []
+    figures += [about(seconds)] if seconds is not None else []
     yield "; ".join((f"plan     {answer(told)}", *figures))
     yield f"because  {'; '.join(_because(told))}"
 
@@ -92,6 +92,11 @@ def duration(seconds: float | None) -> str:
     return f"{minutes / 60:.1f} h" if minutes < 72 * 60 else f"{minutes / 1440:.0f} days"
 
 
+def about(seconds: float) -> str:
+    """A duration in a sentence: about 12 min."""
+    return f"about {duration(seconds)}" if seconds >= 1 else duration(seconds)
+
+
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +112,7 @@ def _time(told: Told) -> str:
     basis = "at a pace measured on this device"
     if told["runs"]:
         basis += f", corrected by {counted(told['runs'], 'run')} on it"
-    return f"about {duration(told['seconds'])}, {basis}"
+    return f"{about(told['seconds'])}, {basis}"
 
 
 def _stages(told: Told) -> Iterator[str]:

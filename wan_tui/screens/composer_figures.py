@@ -14,7 +14,7 @@ from engine.memory.why import LACKING, UNTIMED
 from engine.units import counted, size
 from wan_tui.drawing import UNKNOWN
 from wan_tui.screens.monitor_figures import shares
-from wan_tui.telling_plan import duration, largest, rows
+from wan_tui.telling_plan import about, duration, largest, rows
 
 Row = tuple[str, str, str]
 
@@ -87,7 +87,7 @@ def figures_text(plan: Plan) -> str:
 
 
 def time_text(plan: Plan) -> str:
-    return UNKNOWN if plan.seconds is None else f"about {duration(plan.seconds)}"
+    return UNKNOWN if plan.seconds is None else about(plan.seconds)
 
 
 def time_basis(plan: Plan) -> str:
