@@ -52,6 +52,7 @@ class Desk:
     def close(self) -> None:
         self.worker.close()
         assert self.worker.join(60)
+        self.heard.drain(10)
 
 
 @pytest.fixture

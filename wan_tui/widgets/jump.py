@@ -52,7 +52,7 @@ class Jump(ModalScreen[None]):
         event.prevent_default()
         target = self._targets.get((event.character or "").lower())
         self._leave()
-        if target and target[0].focusable:  # it may have gone meanwhile
+        if target and target[0].focusable and target[0].display:  # it may have gone meanwhile
             target[0].focus()
 
     def on_click(self, event: Click) -> None:
