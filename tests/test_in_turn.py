@@ -69,6 +69,18 @@ def test_a_letter_acts_in_the_place_it_was_pressed_in(keys: tuple[str, str]) -> 
     open_app(steps)
 
 
+def test_a_key_on_the_way_out_is_nobody_s() -> None:
+    async def steps(app: WanApp, pilot: Pilot[Any]) -> None:
+        key = Key("escape", None)
+        key._set_forwarded()  # come up from a screen that has gone since
+        stacks, app._screen_stacks = app._screen_stacks, {}
+        await app.on_event(key)
+        app._screen_stacks = stacks
+        assert app._exception is None
+
+    open_app(steps)
+
+
 def test_a_thousand_keys_are_all_taken() -> None:
     text = "a ginger cat " * 80
 

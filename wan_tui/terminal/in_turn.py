@@ -28,6 +28,8 @@ class InTurn(App[int]):
         self._key_works = False
 
     async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Key) and not self._has_screen():
+            return
         if not isinstance(event, events.Key) or event.is_forwarded:
             await super().on_event(event)
         elif self._key_works:
@@ -55,8 +57,12 @@ class InTurn(App[int]):
             return [self]
         return [*(stack[-1].focused or stack[-1]).ancestors_with_self]
 
+    def _has_screen(self) -> bool:
+        """There is none on the way in or out: Textual would look for a key's binding on it, and fail."""
+        return bool(self._screen_stacks.get(self._current_mode))
+
     async def _next(self) -> None:
-        if self._held and self._screen_stacks.get(self._current_mode):  # there is none on the way out
+        if self._held and self._has_screen():
             await self._take(self._held.popleft())
         else:
             self._key_works = False
