@@ -381,7 +381,7 @@ def test_events(size: tuple[int, int]) -> None:
                 Notice(job=job, code="x", message=f"w{text}"),
             ])  # fmt: skip
             looked_for = flat(f"m{sign(text)}")[:8]
-            await until(guest.pilot, lambda looked_for=looked_for: looked_for in flat(shown(app)))  # type: ignore[misc]
+            await until(guest.pilot, lambda looked_for=looked_for: looked_for in flat(shown(app)), 90)  # type: ignore[misc]
             for key in ("c", "escape", "l", "escape"):
                 await guest.press(key)
                 await guest.even()
