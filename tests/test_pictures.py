@@ -387,6 +387,19 @@ def test_nothing_goes_on_decoding_unseen(tmp_path: Path, how: str) -> None:
     run(journey)
 
 
+def test_a_picture_that_leaves_may_be_asked_for_more_than_it_has(tmp_path: Path) -> None:
+    path = write(tmp_path / "clip.mp4", count=2)
+
+    async def journey(app: Shown, picture: Slow) -> None:
+        picture.still(path)
+        await until(lambda: picture.drawn)
+        width, height = picture.size
+        lines = picture.render_lines(Region(0, 0, width, height + 3))
+        assert len(lines) == height + 3 and lines[-1] == Strip.blank(width)
+
+    run(journey)
+
+
 @pytest.mark.parametrize("name", ["clip.mp4", "clip"])
 def test_a_clip_that_vanishes_while_it_plays(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, count=80, width=512, height=512)
