@@ -130,10 +130,8 @@ class Picture(Widget):
         # Not by way of the cache of styled lines: it would mix every colour of every frame with the background's.
         if not self._strips:
             return super().render_lines(crop)
-        fit = len(self._lines) == self.size.height and all(
-            one.cell_length == self.size.width for one in self._lines[:1]
-        )
-        if not fit or self._seen is not self._cells():
+        has = len(self._lines), self._lines[0].cell_length if self._lines else self.size.width
+        if has != (self.size.height, self.size.width) or self._seen is not self._cells():
             self._lines = self._centred()
         rows, none = self._lines, Strip.blank(crop.width)  # one that leaves is asked for more than it still has
         return [rows[y].crop(crop.x, crop.right) if y < len(rows) else none for y in crop.line_range]
