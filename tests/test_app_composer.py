@@ -595,6 +595,7 @@ def typing(request: pytest.FixtureRequest) -> Iterator[bool]:
     yield request.param == "typing"
 
 
+@pytest.mark.sampled(2)
 def test_every_action_does_something_or_says_why_not(typing: bool, folder: Path) -> None:
     async def steps(desk: Desk) -> None:
         for action in ACTIONS:

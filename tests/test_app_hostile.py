@@ -255,6 +255,7 @@ def test_the_journal(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.soak
 def test_clips(size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").mkdir()
@@ -286,6 +287,7 @@ def test_clips(size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.Monkey
     visit(steps, size)
 
 
+@pytest.mark.soak
 def test_job_files_presets_and_themes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in (presets_folder(), theme_folder()):
@@ -365,6 +367,7 @@ def test_prompts(size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.soak
 def test_events(size: tuple[int, int]) -> None:
     async def steps(guest: Guest) -> None:
         app = guest.app

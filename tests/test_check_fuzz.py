@@ -373,7 +373,7 @@ def crowded(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 @pytest.mark.parametrize("way", ["worst", "crowded"])
-@pytest.mark.sampled(4)
+@pytest.mark.soak
 def test_the_worst(tiny_model: Callable[[str], Path], tmp_path: Path, way: str) -> None:
     (tmp_path / "bench").mkdir()
     folder = split(Bench(tiny_model, tmp_path / "bench").copy())

@@ -31,6 +31,7 @@ def progress(told: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     ]
 
 
+@pytest.mark.soak
 def test_segments_say_how_long_the_clip_is(tiny_model: TinyModel, tmp_path: Path) -> None:
     """Their prompts are embedded in the stage for that, each once; the clip is made in windows, and its drift told."""
     file = job_file(tmp_path, tiny_model("t2v"), frames=None, segments=PARTS, output={"path": "clip.mp4"})

@@ -151,6 +151,7 @@ def paced(own_home: Path) -> None:
         keep_pace(device, half, Pace(flops=1e12, copy=1e10, load=1e9, pictures=1e12))
 
 
+@pytest.mark.soak
 def test_the_pace_of_this_box_is_measured_once(own_home: Path, tmp_path: Path) -> None:
     (own_home / "cache" / "wan-tui" / "paces").unlink()
     file = a_job(tmp_path, "t2v-1.3B", device="cpu")

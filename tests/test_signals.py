@@ -44,6 +44,7 @@ def files(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("number", "status", "reason"), [(signal.SIGINT, 130, "user"), (signal.SIGTERM, 143, "terminated")]
 )
+@pytest.mark.sampled(2)
 def test_a_signal_cancels_cleanly(number: int, status: int, reason: str, slow_job: Path) -> None:
     run = Running("--run", slow_job)
     run.until("progress", stage="denoise", done=2)

@@ -345,8 +345,7 @@ def test_a_cancel_is_heard_between_tensors(tiny_model: TinyModel, monkeypatch: p
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
-@pytest.mark.sampled(2)
-@pytest.mark.early
+@pytest.mark.soak
 def test_a_signal_ends_it_and_leaves_nothing(
     number: signal.Signals, status: int, tiny_model: TinyModel, tmp_path: Path
 ) -> None:

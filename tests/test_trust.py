@@ -987,6 +987,7 @@ def run_in_bash(command: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "name", ["my model's $HOME", "two\nlines 'of' \\n", os.fsdecode(b"b\xff\xe9 c"), "ünï \u202e x"]
 )
+@pytest.mark.sampled(2)
 def test_remedies_work_as_they_are_printed(name: str, place: Place) -> None:
     flat(place)
     folder = place.folder.with_name(name)
