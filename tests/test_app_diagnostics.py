@@ -30,6 +30,8 @@ from wan_tui.screens.welcome import Welcome, box_lines
 from wan_tui.session import Session
 from wan_tui.settings import Settings
 
+pytestmark = pytest.mark.sampled(2)
+
 TinyModel = Callable[[str], Path]
 Act = Callable[[WanApp, Pilot[Any]], Awaitable[None]]
 SIZES = [(60, 20), (80, 24), (120, 40), (200, 50)]

@@ -24,6 +24,8 @@ from wan_tui.settings import Settings
 from wan_tui.widgets.ask import Ask
 from wan_tui.widgets.trouble import Trouble
 
+pytestmark = pytest.mark.sampled(2)
+
 Walk = Callable[[WanApp, "Pilot[Any]", Library], Awaitable[None]]
 
 

@@ -43,6 +43,8 @@ from wan_tui.app import WanApp
 from wan_tui.session import Session
 from wan_tui.settings import Settings
 
+pytestmark = pytest.mark.sampled(2)
+
 async def walk(size, steps):
     app = WanApp(Session(), Settings())
     async with app.run_test(size=tuple(size)) as pilot:

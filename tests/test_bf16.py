@@ -32,6 +32,8 @@ from engine.pipelines.components import Components, Placement
 from engine.voice import Voice
 from tests import tiny
 
+pytestmark = pytest.mark.sampled(2)
+
 ROOT = Path(__file__).parent.parent
 KINDS = ("t2v", "t2v-two", "i2v-clip", "i2v-two", "ti2v")
 KEPT = ("rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3")

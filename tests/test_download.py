@@ -37,6 +37,8 @@ from engine.library.place import OURS
 from tests.local_hub import LocalHub, spawn
 from tests.runs import Running, wan_tui
 
+pytestmark = pytest.mark.sampled(2)
+
 REPO = "demo/mine"
 BIG, MIDDLE, SMALL = "transformer/big.safetensors", "vae/middle.safetensors", "vae/config.json"
 API, FILES = f"/api/models/{REPO}*", f"*{REPO}/resolve/*"

@@ -25,6 +25,8 @@ from engine.pipelines.prompts import encode_prompts
 from engine.pipelines.resume import Course
 from tests.test_joint import Ears, TinyModel, components, run
 
+pytestmark = pytest.mark.sampled(2)
+
 KINDS = ("i2v-clip", "i2v-two", "ti2v")
 WINDOW = Memory(window=33, overlap=12)
 

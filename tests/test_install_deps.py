@@ -30,6 +30,8 @@ from engine.control import Control
 from engine.errors import Cancelled
 from tests.runs import environment, wan_tui
 
+pytestmark = pytest.mark.sampled(2)
+
 MODEL = "t2v-1.3B@2.1.0"
 PACKAGE = "wan-scratch-extra"
 

@@ -28,6 +28,8 @@ from engine.pipelines.prompts import encode_prompts
 from engine.pipelines.resume import Course
 from engine.voice import Voice
 
+pytestmark = pytest.mark.sampled(2)
+
 TinyModel = Callable[[str], Path]
 JOB = Job(prompt="a cat", width=64, height=64, frames=97, steps=3, guidance=4.0, flow_shift=3.0, seed=3)
 SHORT = Memory(window=33, overlap=12)

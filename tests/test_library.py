@@ -45,6 +45,8 @@ from tests.shelf import (
     write,
 )
 
+pytestmark = pytest.mark.sampled(2)
+
 NEEDED = 11  # files of a repository that a model runs with
 
 

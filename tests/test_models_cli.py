@@ -25,6 +25,8 @@ from engine.runtime.journal import Journal
 from tests.runs import PROGRAM, environment, wan_tui
 from tests.shelf import SHARD, Shelf, flip, make_shelf, model_files, rand, sha256, tick, write
 
+pytestmark = pytest.mark.sampled(2)
+
 ROW = {"id", "variant", "family", "state", "bytes", "present_bytes", "path", "revision"}
 ERROR = {"code", "message", "cause", "suggestions", "actions"}
 NEEDED = 11

@@ -48,6 +48,8 @@ from tests.shelf import (
 )
 from tests.test_models_cli import Terminal, all_of_one
 
+pytestmark = pytest.mark.sampled(2)
+
 CONFIG = "vae/config.json"
 OTHER_SHARD = SHARD.replace("00001-of", "00002-of")
 TEXT = "text_encoder/model.safetensors"

@@ -39,6 +39,8 @@ from tests.runs import PROGRAM, environment, events, job_file, wan_tui
 from tests.test_layers import HEAVY, _loaded_by
 from wan_tui.cli.test_load import lines
 
+pytestmark = pytest.mark.sampled(2)
+
 TinyModel = Callable[[str], Path]
 ROW = {
     "name", "class", "state", "seconds", "parameters", "dtypes", "peak_rss_bytes", "peak_vram_bytes", "finite",

@@ -41,6 +41,8 @@ from engine.voice import Voice
 from tests import tiny
 from tests.witness import peak_bytes
 
+pytestmark = pytest.mark.sampled(2)
+
 FP32, BF16 = Precision("fp32", "cpu"), Precision("bf16", "cpu")
 KEPT = ("rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3")
 MORE_KEPT = {

@@ -49,6 +49,8 @@ from engine.voice import Voice
 from tests.runs import PROGRAM, environment, events, job_file, wan_tui
 from tests.shelf import MANNERS, Shelf, flip, make_shelf, sha256, tick
 
+pytestmark = pytest.mark.sampled(2)
+
 TinyModel = Callable[[str], Path]
 BASE = recipe("t2v", "text").components
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py")

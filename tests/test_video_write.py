@@ -28,6 +28,8 @@ from engine.video.place import place, sidecar_path
 from engine.video.probe import probe, read_metadata
 from engine.video.write import check_output, open_writer
 
+pytestmark = pytest.mark.sampled(2)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
