@@ -33,6 +33,8 @@ from wan_tui.session import Session
 from wan_tui.settings import Settings
 from wan_tui.text import one_line
 
+pytestmark = pytest.mark.sampled(2)
+
 TinyModel = Callable[[str], Path]
 SIZES = ((80, 24), (120, 40))
 HOSTILE = ("closing [/b] tag", "[@click=app.quit]quit[/]", "\x1b[31mred", "a\u202eb", "一只红色的圆圈", "e\u0301👩‍👩‍👧")
@@ -42,8 +44,6 @@ from tests.app import shown, until
 from wan_tui.app import WanApp
 from wan_tui.session import Session
 from wan_tui.settings import Settings
-
-pytestmark = pytest.mark.sampled(2)
 
 async def walk(size, steps):
     app = WanApp(Session(), Settings())
