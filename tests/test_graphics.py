@@ -1,11 +1,10 @@
-"""Stills in the terminal's own pixels: the real app on a terminal that answers and shows as kitty does."""
+"""Stills in kitty's graphics: the real app on a terminal that answers and shows as kitty does."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import pty
-import re
 import signal
 import struct
 import termios
@@ -15,46 +14,36 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from rich.cells import cell_len
 
 from engine.video.thumbnail import Frame
-from engine.video.write import open_writer
 from tests.pty_run import LEFT, OnTerminal, until
-from tests.runs import PROGRAM
-from wan_tui.graphics import MARKS, MOST_PIXELS, Room, drawing
+from tests.stills import CTRL_Q, F6, F7, Cells, gallery
+from wan_tui.graphics import MOST_PIXELS, Room
 from wan_tui.terminal.answers import Answers, cell_pixels
+from wan_tui.terminal.kitty import MARKS, drawing
 
 PLACEHOLDER = "\U0010eeee"
 NAME, OK = "\x1bP>|kitty(0.35.2)\x1b\\", "\x1b_Gi=31;OK\x1b\\"
-F6, F7, CTRL_Q = "\x1b[17~", "\x1b[18~", "\x11"
-TOKEN = re.compile(r"\x1b_G([^\x1b;]*);?([^\x1b]*)\x1b\\|\x1b\[([<=>?]?)([\d;:]*)([^\d;:])|\x1b[^\[_]|.", re.DOTALL)
 
 
-class Kitty:
-    """What a terminal with kitty's graphics makes of what was written: its cells, and the pictures it keeps."""
+class Kitty(Cells):
+    """A terminal with kitty's graphics: its cells, and the pictures it keeps."""
 
     def __init__(self, said: str, columns: int = 1000) -> None:
-        self.cells: dict[tuple[int, int], tuple[str, int]] = {}
         self.images: dict[int, tuple[dict[str, str], bytes]] = {}
         self.sent = 0
         self._begun: dict[str, str] | None = None
         self._data = ""
-        self._at, self._colour = (0, 0), 0
-        for token in TOKEN.finditer(said):
-            keys, data, private, numbers, letter = token.groups()
-            if keys is not None:
-                self._draw(dict(pair.split("=") for pair in keys.split(",")), data)
-            elif letter:
-                self._control(private, numbers, letter)
-            elif not token[0].startswith("\x1b"):
-                self._print(token[0])
-        self.cells = {at: cell for at, cell in self.cells.items() if at[1] < columns}
+        super().__init__(said, columns)
 
-    def _draw(self, keys: dict[str, str], data: str) -> None:
+    def draw(self, kind: str, data: str) -> None:
+        assert kind == "_" and data[0] == "G"
+        words, _, data = data[1:].partition(";")
+        keys = dict(pair.split("=") for pair in words.split(","))
         if self._begun is None and keys.get("a") == "q":
             return
         if self._begun is None and keys.get("a") == "d":
@@ -69,30 +58,8 @@ class Kitty:
             self.images[int(begun["i"])] = (begun, zlib.decompress(b64decode(data)))
             self.sent += 1
 
-    def _control(self, private: str, numbers: str, letter: str) -> None:
-        if letter == "H":
-            row, column = map(int, (numbers or "1;1").split(";"))
-            self._at = (row - 1, column - 1)
-        elif letter == "m" and not private:
-            if (front := re.search(r"38;2;(\d+);(\d+);(\d+)", numbers)) is not None:
-                red, green, blue = map(int, front.groups())
-                self._colour = red << 16 | green << 8 | blue
-        elif (private, numbers, letter) in (("?", "1049", "h"), ("?", "1049", "l")):
-            self.cells.clear()
-            self.images.clear()
-
-    def _print(self, sign: str) -> None:
-        row, column = self._at
-        if sign == "\r":
-            self._at = (row, 0)
-        elif sign == "\n":
-            self._at = (row + 1, column)
-        elif unicodedata.combining(sign):
-            text, colour = self.cells[row, column - 1]
-            self.cells[row, column - 1] = (text + sign, colour)
-        else:
-            self.cells[self._at] = (sign, self._colour)
-            self._at = (row, column + cell_len(sign))
+    def cleared(self) -> None:
+        self.images.clear()
 
     @property
     def seen(self) -> tuple[int, int, bytes] | None:
@@ -116,10 +83,6 @@ class Kitty:
         assert len(pixels) == int(head["s"]) * int(head["v"]) * 3
         return columns, rows, pixels[:3]
 
-    @property
-    def blocks(self) -> int:
-        return sum(text[0] in "▀▄█" for text, _ in self.cells.values())
-
 
 @lru_cache(1)
 def made_of(said: bytes, columns: int) -> Kitty:
@@ -138,39 +101,10 @@ def blue(shade: bytes) -> bool:
     return shade[2] > 200 and shade[1] < 40
 
 
-def clip(path: Path, channel: int) -> None:
-    with open_writer(path, width=64, height=32, fps=8) as writer:
-        frames = np.zeros((60, 32, 64, 3), np.uint8)
-        across, down = np.meshgrid(range(64), range(32))
-        frames[..., channel] = np.where(across > 2 * down + 8, 120, 250)  # its edge takes half blocks
-        writer.write(frames)
-        writer.finish(lambda _: "")
-
-
 @pytest.fixture
 def opened(own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., OnTerminal]]:
-    """`opened(config, …)` is the app at its gallery, where a red clip is the newest and a blue one the next."""
-    (tmp_path / "here" / "outputs").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "here")
-    for number, name in enumerate(("blue.mp4", "red.mp4")):
-        clip(Path("outputs") / name, 2 - 2 * number)
-        os.utime(Path("outputs") / name, (1_700_000_000 + number,) * 2)
-    (own_home / "state" / "wan-tui").mkdir()
-    (own_home / "state" / "wan-tui" / "welcome").touch()
-    ours: list[OnTerminal] = []
-
-    def open_(config: str = "", **more: Any) -> OnTerminal:
-        (own_home / "config" / "wan-tui").mkdir(exist_ok=True)
-        (own_home / "config" / "wan-tui" / "config.toml").write_text(config + "\n", encoding="utf-8")
-        ours.append(run := OnTerminal(PROGRAM, **{"TERM": "xterm-kitty", "size": (120, 40), **more}))
-        run.sees(b"Library")
-        run.rests()
-        run.type(F7)
-        return run
-
-    yield open_
-    for one in ours:
-        one.clean()
+    with gallery(own_home, tmp_path / "here", monkeypatch, TERM="xterm-kitty") as open_:
+        yield open_
 
 
 def asked(run: OnTerminal, answer: str = NAME + OK) -> OnTerminal:
@@ -210,7 +144,8 @@ def test_marks_are_those_of_the_protocol_and_take_no_cell() -> None:
         (Room(40, 20, (10, 20)), (10, 400), (1, 20)),
         (Room(40, 20, (10, 20)), (1000, 10), (40, 1)),
         (Room(40, 20, (8, 8)), (32, 16), (40, 20)),
-        (Room(400, 10, (10, 20)), (3000, 20), (297, 1)),
+        (Room(400, 10, (10, 20)), (4000, 20), (400, 1)),
+        (Room(400, 10, (10, 20)).within(297, 5), (3000, 20), (297, 1)),
     ],
 )
 def test_a_picture_is_as_large_as_fits(room: Room, shape: tuple[int, int], taken: tuple[int, int]) -> None:
@@ -253,7 +188,8 @@ def test_answers_are_kept_from_the_keys_wherever_they_are_cut(at: int) -> None:
     assert len(written) == 1
     text = f"a{NAME}b{OK}c"
     assert answers.kept_from(text[:at]) + answers.kept_from(text[at:]) == "abc"
-    assert answers.draws
+    assert answers.way("truecolor") == "kitty"
+    assert answers.way("256") is None  # the number of a picture is a colour
     assert answers.rest() == ""
 
 
@@ -274,31 +210,31 @@ def test_what_only_begins_like_an_answer_is_a_key() -> None:
 def test_only_terminals_with_placeholders_are_drawn_in(name: str, draws: bool) -> None:
     answers, _ = listening()
     answers.kept_from(f"\x1bP>|{name}\x1b\\")
-    assert not answers.draws
+    assert not answers.way("truecolor")
     answers.kept_from("\x1b_Gi=31;EINVAL\x1b\\")
-    assert not answers.draws
+    assert not answers.way("truecolor")
     answers.kept_from(OK)
-    assert answers.draws == draws
+    assert answers.way("truecolor") == ("kitty" if draws else None)
 
 
 @pytest.mark.parametrize(
-    "environ", [{"term": "xterm-256color"}, {"term": "tmux-256color"}, {"TMUX": "1"}, {"STY": "1"}]
+    "environ", [{"term": "xterm"}, {"term": "vt340"}, {"term": "tmux-256color"}, {"TMUX": "1"}, {"STY": "1"}]
 )
 def test_others_are_asked_nothing_and_lose_no_key(environ: dict[str, str]) -> None:
     answers, written = listening(**environ)
     assert written == []
     assert answers.kept_from(f"{NAME}{OK}\x1b") == f"{NAME}{OK}\x1b"
-    assert not answers.draws
+    assert not answers.way("truecolor")
 
 
 def test_a_cell_has_the_size_the_terminal_tells() -> None:
     master, slave = pty.openpty()
-    for told, size in (((40, 120, 1080, 800), (9, 20)), ((40, 120, 0, 0), (10, 20)), ((0, 0, 9, 9), (10, 20))):
+    for told, size in (((40, 120, 1080, 800), (9, 20)), ((40, 120, 0, 0), None), ((0, 0, 9, 9), None)):
         fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", *told))
         assert cell_pixels(slave) == size
     os.close(slave)
     os.close(master)
-    assert cell_pixels(slave) == (10, 20)
+    assert cell_pixels(slave) is None
 
 
 # The app

@@ -121,8 +121,9 @@ class Settings:
             '"auto", "halfblock" or "off"',
             _one_of("auto", "halfblock", "off"),
             "Pictures of clips in the terminal: halfblock draws them in half blocks, two pixels a cell; off draws "
-            "none. auto is halfblock where the terminal has the colours and the characters for it; kitty and Ghostty "
-            "draw stills of the gallery themselves, in full detail, unless low_bandwidth is set.",
+            "none. auto is halfblock where the terminal has the colours and the characters for it; kitty, Ghostty and "
+            "terminals with sixels draw stills of the gallery themselves, in full detail, unless low_bandwidth is set "
+            "or tmux stands between.",
         ),
     )
     output: Path = field(

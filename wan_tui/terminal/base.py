@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual._compositor import CompositorUpdate
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.events import Key
@@ -17,8 +18,13 @@ from engine.errors import Exit
 from wan_tui.terminal.clipboard import osc52
 from wan_tui.terminal.driver import SafeDriver
 from wan_tui.terminal.in_turn import InTurn
+from wan_tui.terminal.over import Over
 from wan_tui.terminal.punctual import Punctual
 from wan_tui.terminal.signals import Signals
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from textual.screen import Screen
 
 
 class TerminalApp(Punctual, InTurn):
@@ -114,6 +120,13 @@ class TerminalApp(Punctual, InTurn):
             self.notify(told, severity="warning", markup=False)
         elif self._driver is not None:
             self._driver.write(sequence)
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """Write an update, and what is laid over it."""
+        if isinstance(self._driver, SafeDriver) and isinstance(renderable, CompositorUpdate | None):
+            words = "".join(overlay(screen, renderable) for overlay in self._driver.overlays)
+            renderable = Over(renderable, words) if renderable and words else renderable
+        super()._display(screen, renderable)
 
     def _handle_exception(self, error: Exception) -> None:
         """End the app; `run_app` tells of it when the terminal is back. Textual would show local variables."""

@@ -12,6 +12,9 @@ Private names of Textual 8.2.8 that are used, here and in `base.py`; `tests/test
   XTermParser                    `feed(text)` and `tick()` give the messages of keys and mouse
   App._driver, _exception, _exception_event, _return_code, _close_messages_no_wait   `_handle_exception` is replaced
   App._driver                    of `widgets/own_pixels.py`: what the terminal has said it can
+  App._display                   of `base.py`: the one place where a screen's update is written
+  Screen._compositor             of `widgets/own_pixels.py`: its `visible_widgets`, from front to back
+  ChopsUpdate.spans              of `widgets/own_pixels.py`: what an update paints
   App._screen_stacks, _current_mode   of `in_turn.py`: before and after there is a screen to be asked for
   Timer._skip                    of `punctual.py`: a timer that is late is left out
   App._refresh_notifications     of `app.py`: those that are over are taken off the screen that is shown
@@ -33,6 +36,7 @@ from textual.events import Resize
 from textual.geometry import Size
 
 from wan_tui.terminal.answers import Answers, cell_pixels
+from wan_tui.terminal.over import Overlay
 from wan_tui.terminal.tty import Tty
 
 if TYPE_CHECKING:
@@ -52,8 +56,9 @@ class SafeDriver(LinuxDriver):
         if not isinstance(self._file, Tty):
             raise RuntimeError("The app is to be started by run_app: it brings the terminal.")
         self.tty: Tty = self._file
-        self.answers: Answers = Answers()
+        self.answers: Answers = Answers(lambda: cell_pixels(self.tty.fileno()))
         self.pictures: set[str] = set()  # what takes each from the terminal's memory: they go when the screen is left
+        self.overlays: list[Overlay] = []
 
     @property
     def shown(self) -> bool:
@@ -64,11 +69,6 @@ class SafeDriver(LinuxDriver):
         """A screen that is not shown takes nothing: a queue nobody empties would stop the app."""
         if self.shown and not self.tty.gone:
             super().write(data)
-
-    @property
-    def cell_pixels(self) -> tuple[int, int]:
-        """Width and height of a cell."""
-        return cell_pixels(self.tty.fileno())
 
     def start_application_mode(self) -> None:
         if self.tty.gone:

@@ -24,7 +24,7 @@ from engine.errors import Cancelled, WanError
 from wan_tui.ascii import Ascii
 from wan_tui.pictures import Colours, colours_for, half_blocks
 from wan_tui.text import plain
-from wan_tui.widgets.own_pixels import OwnPixels
+from wan_tui.widgets.own_pixels import OwnPixels, middle
 
 if TYPE_CHECKING:
     from engine.video.thumbnail import Frame
@@ -145,14 +145,14 @@ class Picture(Widget):
         style = self.visual_style.rich_style
         if strips is not self._strips:  # at the edges such a picture may leave a part of a cell free
             strips = [strip.apply_style(style.background_style) for strip in strips]
-        above = max(0, (height - len(strips)) // 2)
+        above = middle(self.size, Size(0, len(strips))).y
         lines = [self._plainly(Strip.blank(width, style))] * height
         for y, strip in enumerate(strips[: height - above], above):
-            left = max(0, (width - strip.cell_length) // 2)
+            left = middle(self.size, Size(strip.cell_length, 0)).x
             right = max(0, width - left - strip.cell_length)
-            middle = self._plainly(strip.apply_style(style)) if self._seen_colours() == "none" else strip
+            shown = self._plainly(strip.apply_style(style)) if self._seen_colours() == "none" else strip
             sides = [self._plainly(Strip.blank(side, style)) for side in (left, right)]
-            lines[y] = Strip.join([sides[0], middle, sides[1]]).crop(0, width)
+            lines[y] = Strip.join([sides[0], shown, sides[1]]).crop(0, width)
         return lines
 
     def _plainly(self, strip: Strip) -> Strip:
@@ -203,10 +203,15 @@ class Picture(Widget):
 
     def on_mount(self) -> None:
         if self._own_pixels:
-            self._own_pixels.begin()
+            self._own_pixels.begin(self._finer)
 
     def on_resize(self) -> None:
         if self._wish and self.size != self._begun:
+            self._begin(self._wish)
+
+    def _finer(self) -> None:
+        """The terminal has said that it draws pictures: what was begun before is begun again."""
+        if self._wish and not self._wish.moving:
             self._begin(self._wish)
 
     def on_hide(self) -> None:
@@ -249,8 +254,8 @@ class Picture(Widget):
             bits = _PLAYED_BITS if showing.wish.moving else 8
             for frame in self._frames(showing, size):
                 strips = half_blocks(frame.rgb, frame.width, frame.height, colours, bits)
-                fine = self._own_pixels if colours == "truecolor" and not showing.wish.moving else None
-                drawing = fine.made(showing.wish.path, size, showing.control) if fine else None
+                fine = None if showing.wish.moving else self._own_pixels
+                drawing = fine.made(showing.wish.path, size, colours, showing.control) if fine else None
                 showing.newest.append((strips, drawing))
                 self._tell(showing)
         except Cancelled:
