@@ -381,6 +381,10 @@ def test_what_is_left_is_told_only_where_it_follows() -> None:
         bus, job = app.session.bus, "j"
         bus.publish(JobQueued(job=job, file=None, model="m", seed=1))
         await until(pilot, lambda: "▶ starts" in shown(app) and "loading the libraries" in shown(app))
+        await until(pilot, lambda: "x Cancel" in shown(app))  # it may wait long for a device
+        await pilot.press("x")
+        await until(pilot, lambda: "Cancel the job" in shown(app))
+        await pilot.press("escape")
         bus.publish(JobStarted(job=job, device="NVIDIA X"))
         plan = PlanMade(
             job=job, profile="p", fits=None, device={}, vram_bytes=9 * 10**9, ram_bytes=None, seconds=200.0, reasons=()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ class Live:
     @property
     def running(self) -> JobNow | None:
         return next((job for job in self.jobs.values() if job.state == "running"), None)
+
+    def at_work(self, waiting: Sequence[str]) -> JobNow | None:
+        """The job that runs, or is about to: it starts, or another process holds its device. `waiting` is the queue."""
+        asked = (job for job in self.jobs.values() if job.state == "queued" and job.id not in waiting)
+        return self.running or next(asked, None)
 
     def fold(self, event: Event) -> None:
         """Take an event in."""

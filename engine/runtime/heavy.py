@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import importlib.util
 import logging
 import os
 import threading
+from pathlib import Path
 
 _once = threading.Lock()
 _loaded = False
@@ -19,6 +22,7 @@ def load_libraries() -> None:
             return
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        _link_torch()
         gc.disable()
         try:
             import diffusers
@@ -30,6 +34,19 @@ def load_libraries() -> None:
         for library in (diffusers, transformers):
             _into_the_log(library)
         _loaded = True
+
+
+def _link_torch() -> None:
+    """Have the system link torch's libraries while Python goes on: an import would hold up all threads, 0.2 to 0.9 s.
+
+    What fails here fails again in the import, which tells why.
+    """
+    if not (found := importlib.util.find_spec("torch")) or not found.origin:
+        return
+    link = ctypes.CDLL(None).dlopen  # called by ctypes, it lets go of the interpreter; `ctypes.CDLL` itself does not
+    link.argtypes, link.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+    for name, how in (("_global_deps", os.RTLD_GLOBAL), ("_cpu", 0), ("", 0), ("_python", 0)):
+        link(os.fsencode(Path(found.origin).parent / "lib" / f"libtorch{name}.so"), os.RTLD_LAZY | how)
 
 
 def _into_the_log(library: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -37,7 +38,9 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name="worker")
         self._watcher = threading.Thread(target=self._watch, name="cancel-requests", daemon=True)
 
-    def start(self) -> None:
+    def start(self, nice: int = 0) -> None:
+        """`nice` is by how much the jobs stand back on the processor behind a screen of the same program."""
+        self._nice = nice
         self._thread.start()
         self._watcher.start()
 
@@ -106,6 +109,8 @@ class Worker:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
+        if self._nice:  # on Linux of this thread alone, and of those that it starts
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + self._nice)
         while following := self._next():
             job_id, asked = following
             self.ends[job_id] = self._run(job_id, asked)

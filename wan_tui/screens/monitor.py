@@ -16,7 +16,7 @@ class Monitor(MonitorView):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """No key for a card where there is none, nor for another where there is one, nor for a job where none runs."""
         if action == "cancel":
-            return self.app.live.running is not None
+            return self.app.live.at_work(self.app.session.waiting) is not None
         if action == "log":
             return bool(self.job and self.job.log)
         if action in ("next", "previous"):

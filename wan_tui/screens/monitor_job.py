@@ -10,6 +10,7 @@ from rich.cells import chop_cells
 
 from engine.events import JobCancelled, JobFailed, JobFinished
 from wan_tui.drawing import UNKNOWN, bar, clock
+from wan_tui.live import Live
 from wan_tui.now import JobNow, Spell
 from wan_tui.screens.monitor_figures import known
 from wan_tui.screens.monitor_lines import Line, Piece
@@ -32,13 +33,10 @@ class Around:
     now: float
 
 
-def current(jobs: Mapping[str, JobNow], waiting: Sequence[str]) -> JobNow | None:
+def current(live: Live, waiting: Sequence[str]) -> JobNow | None:
     """The job that runs, or is about to; else the one that was over last."""
-    for job in jobs.values():
-        if not job.over and (job.state == "running" or job.id not in waiting):
-            return job
-    over = [job for job in jobs.values() if job.end]
-    return max(over, key=lambda job: job.end.time if job.end else 0.0, default=None)
+    over = [job for job in live.jobs.values() if job.end]
+    return live.at_work(waiting) or max(over, key=lambda job: job.end.time if job.end else 0.0, default=None)
 
 
 def job_lines(job: JobNow | None, around: Around, width: int) -> list[Line]:

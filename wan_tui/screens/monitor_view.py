@@ -222,7 +222,7 @@ class MonitorView(Place):
         return tuple(cards)
 
     def _read_job(self) -> None:
-        self.job = current(self.app.live.jobs, self.app.session.waiting)
+        self.job = current(self.app.live, self.app.session.waiting)
         if self.job and self.job.id not in self._prompts:
             self._read_prompt(self.job.id)
 

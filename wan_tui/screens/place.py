@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LEAST = (60, 20)  # columns and rows below which nothing can be shown well
+_SETTLED_S = 1.0  # after which a place that was opened has its lists
 
 
 class Place(Punctual, Screen[None]):
@@ -67,6 +69,10 @@ class Place(Punctual, Screen[None]):
         """What the place shows between its first and last lines."""
         raise NotImplementedError
 
+    def on_mount(self) -> None:
+        # What stays is left out of full garbage collections, each of which would hold up a key (50 ms, measured).
+        self.set_timer(_SETTLED_S, gc.freeze)
+
     # What is new
 
     def on_screen_resume(self) -> None:
@@ -79,7 +85,7 @@ class Place(Punctual, Screen[None]):
         """The app has taken in some events while this place is shown."""
         headlines = self.query(Headline)
         if headlines:  # else it is on its way in or out
-            headlines.first().tell(self.app.live, len(self.app.session.waiting))
+            headlines.first().tell(self.app.live, self.app.session.waiting)
             if events:
                 self.news(events)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -28,7 +29,7 @@ class Headline(Widget):
         self._place = place
         self._now = ""
 
-    def tell(self, live: Live, waiting: int) -> None:
+    def tell(self, live: Live, waiting: Sequence[str]) -> None:
         """Show what is going on; nothing is painted when that is what it says already."""
         now = summary(live, waiting, wide=self.size.width >= 100)
         if now != self._now:
@@ -44,15 +45,15 @@ class Headline(Widget):
         return Content.assemble(("wan-tui", "bold $accent"), f"  {self._place}", " " * gap, (now, "$text"))
 
 
-def summary(live: Live, waiting: int, *, wide: bool) -> str:
+def summary(live: Live, waiting: Sequence[str], *, wide: bool) -> str:
     """What runs, in a few words."""
     parts = []
     if job := live.running:
         parts.append(job_line(job, wide=wide))
-    elif len(asked := [job for job in live.jobs.values() if job.state == "queued"]) > waiting:
-        parts.append(f"▶ {asked[0].model.rsplit('/', 1)[-1]} starts")
+    elif job := live.at_work(waiting):
+        parts.append(f"▶ {job.model.rsplit('/', 1)[-1]} starts")
     if waiting:
-        parts.append(f"{waiting} waiting")
+        parts.append(f"{len(waiting)} waiting")
     for transfer in live.transfers.values():
         if transfer.state == "running":
             latest = transfer.latest
