@@ -11,7 +11,7 @@ help:
 	@echo "make demo   set up, then render a video with the built-in model"
 	@echo "make test   set up, then run the tests (minutes)"
 	@echo "make lint   ruff, mypy and the floor laws"
-	@echo "make bench  measure start-up, memory, the library, checks, plans, long clips and the screen, beside others"
+	@echo "make bench  measure start-up, the demo, memory, the library, checks, plans, long clips and the screen"
 	@echo "make soak   the long proofs: repeats, fuzz, cancels, kills"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -34,6 +34,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.demo
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.library
 	$(BIN)/python -m benchmarks.check

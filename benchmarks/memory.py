@@ -107,7 +107,7 @@ def build(folder: Path) -> None:
     from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
     from transformers import UMT5Config, UMT5EncoderModel
 
-    from engine.pipelines.demo import small_tokenizer
+    from tests.tiny import small_tokenizer
 
     def expert(seed: int) -> Any:
         torch.manual_seed(seed)

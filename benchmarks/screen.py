@@ -245,6 +245,9 @@ def scrolling() -> None:
             for name in ("library", "gallery"):
                 app.press(PLACES[name])
                 app.quiet(1.5)
+                for _ in range(5):  # away from the top, where no key answers
+                    app.press(b"\x04")
+                    app.quiet(0.2)
                 taken = sorted(_scrolled(app, turn) for turn in range(200))
                 _tell_keys(f"{name}, many", taken, taken)
 

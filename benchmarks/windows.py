@@ -26,8 +26,8 @@ from engine.control import Control
 from engine.events import Bus
 from engine.job import Inputs, Job, Memory
 from engine.memory.windows import Window, frames_of, grid, layout, stretches, turns
+from engine.paths import shipped
 from engine.pipelines.components import Components, place
-from engine.pipelines.demo import make_demo
 from engine.pipelines.denoise import denoise
 from engine.pipelines.families import recipe
 from engine.pipelines.prompts import encode_prompts
@@ -44,7 +44,7 @@ class Bench:
 
     def __init__(self) -> None:
         voice = Voice(Bus(), "bench", lambda: (None, None))
-        self.components = Components(open_folder(make_demo("demo@1")), place("cpu"), Control(), voice)
+        self.components = Components(open_folder(shipped("demo")), place("cpu"), Control(), voice)
         self.prompt = encode_prompts(self.components, "WanPipeline", PROMPT, None)
 
     def latents(self, job: Job) -> torch.Tensor:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from engine.errors import WanError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -218,6 +220,19 @@ class Failed(Event):
     cause: str | None
     suggestions: tuple[str, ...]
     actions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, id: str, error: WanError) -> Failed:
+        """What `error` says of the model `id`."""
+        return cls(
+            job=id,
+            id=id,
+            code=error.code,
+            message=error.message,
+            cause=error.cause,
+            suggestions=error.suggestions,
+            actions=error.actions,
+        )
 
 
 Listener = Callable[[Event], None]

@@ -11,7 +11,7 @@ _APP = "wan-tui"
 
 
 def shipped(name: str) -> Path:
-    """A file or folder that ships with the program: `models.toml`, `themes`.
+    """A file or folder that ships with the program: `models.toml`, `themes`, the built-in model `demo`.
 
     They lie at the root of a checkout and, in an installed wheel, beside this file under `_data`.
     """
@@ -42,7 +42,7 @@ def cache_dir() -> Path:
 
 
 def data_place() -> Path:
-    """Where the program keeps what it made for the user, the demo model; it need not be there yet."""
+    """Where facts lie that came after the program; it need not be there yet."""
     return Path(platformdirs.user_data_dir(_APP))
 
 
@@ -68,6 +68,16 @@ def hub_cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or os.path.join(base, "huggingface")
     return Path(os.path.expandvars(home)).expanduser() / "hub"
+
+
+def drop_oldest(folder: Path, pattern: str, most_bytes: int) -> None:
+    """Remove the oldest of a folder's files of that pattern, so that the others take no more than so many bytes."""
+    entries = sorted(((f.stat().st_mtime_ns, f.stat().st_size, f) for f in folder.glob(pattern)), reverse=True)
+    total = 0
+    for _, size, entry in entries:
+        total += size
+        if total > most_bytes:
+            entry.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, data: bytes, *, shared: bool = False) -> None:

@@ -17,6 +17,7 @@ from textual.pilot import Pilot
 from textual.strip import Strip
 
 from wan_tui.app import WanApp
+from wan_tui.screens.composer import Composer
 from wan_tui.text import plain
 
 
@@ -90,3 +91,14 @@ class Keyboard:
     async def leave(self) -> None:
         await self.press("escape")
         await until(self.pilot, lambda: len(self.app.screen_stack) == 1)
+
+
+async def composer(at: Keyboard) -> Composer:
+    """The composer, once every field has its place: they come after the first paint."""
+    place: Composer = await at.go_to("f4", Composer)
+    inputs = place._view.inputs
+    await until(
+        at.pilot,
+        lambda: place.settled and "seed" in inputs and all(one.region.width for one in inputs.values() if one.display),
+    )
+    return place

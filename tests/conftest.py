@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.shelf import Shelf
 
 KNOWN = ("traces", "paces")
 
@@ -65,6 +71,44 @@ def tiny_model(tiny_models: Path):  # type: ignore[no-untyped-def]
         return folder
 
     return get
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
+    """A library beside a Hub of its own."""
+    from tests.shelf import make_shelf
+
+    with make_shelf(tmp_path, monkeypatch) as made:
+        yield made
+
+
+@pytest.fixture(params=["cache", "plain"])
+def layout(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Models in the Hugging Face cache, or in `MODELS_ROOT`."""
+    if request.param == "plain":
+        monkeypatch.setenv("MODELS_ROOT", str(tmp_path / "models"))
+    return str(request.param)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty `MODELS_ROOT`."""
+    monkeypatch.setenv("MODELS_ROOT", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def in_time() -> Iterator[None]:
+    """Fail instead of waiting for ever."""
+
+    def late(*_: object) -> None:
+        pytest.fail("it waits for ever")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def pytest_xdist_auto_num_workers() -> int:

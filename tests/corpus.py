@@ -55,6 +55,13 @@ class Bench:
     def copy(self, kind: str = "t2v", name: str = "model") -> Path:
         return Path(shutil.copytree(self.tiny(kind), self.folder / name))
 
+    def mixed(self, kind: str, part: str, other: str) -> Path:
+        """A copy with a component of another model in the place of its own."""
+        folder = self.copy(kind)
+        shutil.rmtree(folder / part)
+        shutil.copytree(self.tiny(other) / part, folder / part)
+        return folder
+
 
 @dataclass(frozen=True)
 class Case:
@@ -656,18 +663,12 @@ def _no_vocabulary(bench: Bench) -> Path:
 
 @refused("VAE of Wan 2.2 in Wan 2.1", "vae-mismatch", "Wan 2.2", "vae")
 def _new_vae(bench: Bench) -> Path:
-    folder = bench.copy()
-    shutil.rmtree(folder / "vae")
-    shutil.copytree(bench.tiny("ti2v") / "vae", folder / "vae")
-    return folder
+    return bench.mixed("t2v", "vae", "ti2v")
 
 
 @refused("VAE of Wan 2.1 in the 5B", "vae-mismatch", "Wan 2.1", "vae")
 def _old_vae(bench: Bench) -> Path:
-    folder = bench.copy("ti2v")
-    shutil.rmtree(folder / "vae")
-    shutil.copytree(bench.tiny("t2v") / "vae", folder / "vae")
-    return folder
+    return bench.mixed("ti2v", "vae", "t2v")
 
 
 @refused("VAE for images, with its index", "not-a-video-vae", "AutoencoderKL", "vae")
@@ -716,10 +717,7 @@ def _uneven(bench: Bench) -> Path:
 
 @refused("experts of two tasks", "wrong-pipeline", "takes a picture", "transformer_2")
 def _two_tasks(bench: Bench) -> Path:
-    folder = bench.copy("t2v-two")
-    shutil.rmtree(folder / "transformer_2")
-    shutil.copytree(bench.tiny("i2v-two") / "transformer_2", folder / "transformer_2")
-    return folder
+    return bench.mixed("t2v-two", "transformer_2", "i2v-two")
 
 
 @refused("sees a picture, and has no image encoder", "incomplete-model", "image_encoder")

@@ -7,8 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.nursery import Born, born
 
@@ -71,6 +74,16 @@ def job_file(folder: Path, model: Path | str, name: str = "job.toml", **values: 
     file = folder / name
     file.write_text(tomli_w.dumps({k: v for k, v in table.items() if v is not None}), encoding="utf-8")
     return file
+
+
+def decoders() -> list[psutil.Process]:
+    """The ffmpegs this process started."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "ffmpeg" in child.name():
+                found.append(child)
+    return found
 
 
 def _begun(arguments: list[str], files: list[int], cwd: Path | None) -> Born | subprocess.Popen[bytes]:

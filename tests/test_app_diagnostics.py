@@ -370,7 +370,7 @@ def test_enter_makes_a_first_video() -> None:
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
         await until(pilot, lambda: isinstance(app.screen, Welcome))
         await pilot.press("enter")
-        await until(pilot, lambda: app.current_mode == "monitor" and app.session.busy)
+        await until(pilot, lambda: app.current_mode == "monitor" and app.live.jobs)
 
     in_app(act, first=True)
 

@@ -7,17 +7,12 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import tomli_w
-from textual.events import Key
-from textual.keys import _character_to_key
-from textual.pilot import Pilot
 
 from engine.catalog import load_catalog
 from engine.job import Job, Output
@@ -25,8 +20,8 @@ from engine.jobfile import read_job
 from engine.runtime.journal import Journal
 from engine.runtime.prepare import Checked, prepare
 from engine.video.write import open_writer
-from tests.app import shown, until
-from tests.runs import job_file
+from tests.app import Keyboard, shown, until
+from tests.runs import decoders, job_file
 from wan_tui.actions import ACTIONS
 from wan_tui.app import WanApp
 from wan_tui.screens.composer import Composer
@@ -75,20 +70,8 @@ def entered(path: Path, job: Job = JOB) -> Path:
     return path
 
 
-def decoders() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "ffmpeg" in child.name():
-                found.append(child)
-    return found
-
-
-class Visit:
+class Visit(Keyboard):
     """The app at its gallery."""
-
-    def __init__(self, app: WanApp, pilot: Pilot[int]) -> None:
-        self.app, self.pilot = app, pilot
 
     @property
     def place(self) -> Gallery:
@@ -103,12 +86,6 @@ class Visit:
     @property
     def told(self) -> str:
         return "\n".join(said.text for said in self.app.said)
-
-    async def press(self, *keys: str) -> None:
-        for key in keys:
-            single = len(key) == 1
-            self.app.post_message(Key(_character_to_key(key) if single else key, key if single else None))
-            await asyncio.sleep(0.03)
 
     async def until(self, there: Callable[[], object]) -> None:
         await until(self.pilot, there, 60)
@@ -131,11 +108,17 @@ def visit(
     settings: Settings | None = None,
     *,
     ascii: bool = False,
+    trouble: bool = False,
 ) -> None:
+    """`trouble`: the start tells of some, which is closed first."""
+
     async def run() -> None:
         app = WanApp(Session(), settings or Settings(), ascii=ascii)
         async with app.run_test(size=size) as pilot:
             try:
+                if trouble:
+                    await until(pilot, lambda: isinstance(app.screen, Trouble))
+                    await pilot.press("escape")
                 await pilot.press("f7")
                 await until(pilot, lambda: isinstance(here := app.screen_stack[0], Gallery) and here.found)
                 await go(Visit(app, pilot))
@@ -289,12 +272,10 @@ def test_without_a_journal_folders_are_listed_and_the_reason_is_told(here: Path,
 
     async def go(at: Visit) -> None:
         assert at.names == ["one.mp4"]
-        await at.until(lambda: isinstance(at.app.screen, Trouble))
-        await at.press("escape")
         await at.sees("Only videos in the folders for output are listed", "steps  2")
         await at.drawn()
 
-    visit(go, (120, 40))
+    visit(go, (120, 40), trouble=True)
 
 
 def test_a_broken_video_tells_why_in_place_of_its_picture(here: Path) -> None:

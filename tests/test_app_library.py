@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 
 from engine.runtime.journal import Journal
 from tests.app import shown, until
-from tests.shelf import SHARD, Shelf, flip, make_shelf, model_files, write
+from tests.shelf import SHARD, Shelf, flip, model_files, write
 from wan_tui.app import WanApp
 from wan_tui.screens.library import Library
 from wan_tui.screens.library_card import FullCard
@@ -27,12 +27,6 @@ from wan_tui.widgets.trouble import Trouble
 pytestmark = pytest.mark.sampled(2)
 
 Walk = Callable[[WanApp, "Pilot[Any]", Library], Awaitable[None]]
-
-
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
-    with make_shelf(tmp_path, monkeypatch) as shelf:
-        yield shelf
 
 
 def walk(steps: Walk, size: tuple[int, int] = (80, 24)) -> None:
@@ -289,7 +283,7 @@ def test_the_views(shelf: Shelf) -> None:
         await see(pilot, "On disk", "Not on disk")
         await pilot.press("t")
         await see(pilot, "only on disk")
-        assert [row.key for row in library.listing.rows if not row.heading] == ["mine@1.0:light"]
+        assert [row.key for row in library.listing.rows if not row.heading] == ["demo@1", "mine@1.0:light"]
         await pilot.press("t")
         shown_here = [entry for entry in map(library.entries.get, _keys(library)) if entry]
         assert shown_here and all(entry.runs_here for entry in shown_here)

@@ -8,15 +8,15 @@ import shutil
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from textual.events import Key
-from textual.keys import _character_to_key
+from textual.pilot import Pilot
 
 from engine.jobfile import read_job
 from engine.runtime.journal import Journal, State
 from engine.runtime.prepare import Checked, prepare
-from tests.app import shown, until
+from tests.app import Keyboard, shown, until
 from tests.runs import Running, job_file
 from wan_tui.actions import ACTIONS
 from wan_tui.app import WanApp
@@ -40,11 +40,12 @@ HOSTILE = (
 LONG_PROMPT = "x[/b]" * 2000
 
 
-class Desk:
+class Desk(Keyboard):
     """The app at its queue, and the jobs that it is given."""
 
-    def __init__(self, app: WanApp, pilot: object, folder: Path) -> None:
-        self.app, self.pilot, self.folder = app, pilot, folder
+    def __init__(self, app: WanApp, pilot: Pilot[Any], folder: Path) -> None:
+        super().__init__(app, pilot)
+        self.folder = folder
 
     @property
     def place(self) -> Queue:
@@ -66,17 +67,10 @@ class Desk:
     def told(self) -> str:
         return "\n".join(said.text for said in self.app.said)
 
-    async def press(self, *keys: str) -> None:
-        """As the terminal would; the pilot waits for an idle processor first, and the engine works beside us."""
-        for key in keys:
-            single = len(key) == 1
-            self.app.post_message(Key(_character_to_key(key) if single else key, key if single else None))
-            await asyncio.sleep(0.05)
-
     async def until(self, there: Callable[[], object]) -> None:
-        await until(self.pilot, there, 60)  # type: ignore[arg-type]
+        await until(self.pilot, there, 60)
 
-    async def go_to(self, key: str) -> None:
+    async def select(self, key: str) -> None:
         await self.until(lambda: self.place.listing.go_to(key) and key in shown(self.app))
 
     async def submit(self, model: Path, *jobs: dict[str, object]) -> list[str]:
@@ -150,7 +144,7 @@ def test_jobs_are_watched_moved_cancelled_and_run_again(tmp_path: Path, tiny_mod
         assert "2 jobs" in screen
         assert " left" in screen
 
-        await desk.go_to(third)
+        await desk.select(third)
         assert "Number 2 in line" in shown(desk.app)
         await desk.press("K")
         await desk.until(lambda: desk.keys == [first, third, second])
@@ -164,7 +158,7 @@ def test_jobs_are_watched_moved_cancelled_and_run_again(tmp_path: Path, tiny_mod
         assert desk.app.session.waiting == (second,)
         assert Journal().row(third).state is State.CANCELLED
 
-        await desk.go_to(first)
+        await desk.select(first)
         await desk.press("x")
         await desk.until(lambda: "What was computed of it is lost" in shown(desk.app))
         await desk.press("n")
@@ -173,7 +167,7 @@ def test_jobs_are_watched_moved_cancelled_and_run_again(tmp_path: Path, tiny_mod
         await desk.over(first, "cancelled")
         await desk.over(second, "finished")
 
-        await desk.go_to(second)
+        await desk.select(second)
         await desk.press("y")
         assert desk.app.clipboard == Journal().row(second).output
         await desk.press("r", "enter")
@@ -184,7 +178,7 @@ def test_jobs_are_watched_moved_cancelled_and_run_again(tmp_path: Path, tiny_mod
         assert one.job_toml == other.job_toml
         assert one.output != other.output
 
-        await desk.go_to(second)
+        await desk.select(second)
         await desk.press("r", "down", "enter")
         await desk.until(lambda: len(desk.keys) == 5)
         await desk.over(desk.keys[0], "finished")
@@ -205,12 +199,12 @@ def test_a_failure_tells_what_why_and_what_to_do(tmp_path: Path, tiny_model: Tin
         await desk.running(first)
         weights = next((model / "vae").glob("*.safetensors"))
         weights.write_bytes(weights.read_bytes()[:100])
-        await desk.go_to(first)
+        await desk.select(first)
         await desk.press("x", "y")
         await desk.over(second, "failed")
         row = Journal().row(second)
         assert row.error
-        await desk.go_to(second)
+        await desk.select(second)
         assert one_line(str(row.error["message"]))[:60] in shown(desk.app)
         await desk.press("enter")
         await desk.until(lambda: f"[{row.error and row.error['code']}]" in shown(desk.app))
@@ -241,7 +235,7 @@ def test_jobs_of_another_process_are_shown_asked_to_stop_and_told_as_interrupted
             assert desk.states == {running: "▶ running", waiting: "· waiting 1", last: "· waiting 2"}
             pid = f"pid {other.process.pid}"
             assert shown(desk.app).count(pid) == 3
-            await desk.go_to(waiting)
+            await desk.select(waiting)
             assert "It belongs to another program" in shown(desk.app)
             assert "Earlier" not in shown(desk.app)
             await desk.press("x")
@@ -252,7 +246,7 @@ def test_jobs_of_another_process_are_shown_asked_to_stop_and_told_as_interrupted
             await desk.press("R")
             await desk.over(running, "interrupted")
             await desk.over(last, "interrupted")
-            await desk.go_to(running)
+            await desk.select(running)
             assert "Its process ended before it did" in shown(desk.app)
         finally:
             other.process.kill()
@@ -270,7 +264,7 @@ def test_foreign_text_is_shown_as_it_is(size: tuple[int, int], tmp_path: Path) -
 
     async def go(desk: Desk) -> None:
         for key in desk.keys:
-            await desk.go_to(key)
+            await desk.select(key)
             row = Journal().row(key)
             beginning = one_line(row.prompt.splitlines()[0])[:6]
             await desk.until(lambda said=beginning: shown(desk.app).count(said) >= 2)  # type: ignore[misc]
@@ -299,11 +293,9 @@ def test_t_shows_all_then_what_failed_then_what_finished(tmp_path: Path) -> None
     finished, failed, cancelled = past(["finished", "failed", "cancelled"])
 
     async def go(desk: Desk) -> None:
-        seen = []
-        for _ in range(4):
-            seen.append(desk.keys)
+        for keys in ([cancelled, failed, finished], [failed], [finished], [cancelled, failed, finished]):
+            await desk.until(lambda keys=keys: desk.keys == keys)
             await desk.press("t")
-        assert seen == [[cancelled, failed, finished], [failed], [finished], [cancelled, failed, finished]]
 
     at_the_queue(tmp_path, go)
 

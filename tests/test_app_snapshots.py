@@ -20,11 +20,13 @@ from engine.catalog import load_catalog
 from engine.errors import WanError
 from engine.events import Download, Event, Failed
 from engine.hardware import Device
+from engine.library import locate
+from engine.paths import shipped
 from engine.runtime.check import _check_item, subject
 from engine.runtime.owner import Owner
 from engine.runtime.testload import LoadTest, Tried
 from tests import staged
-from tests.app import Keyboard, ragged, shown, until
+from tests.app import Keyboard, composer, ragged, shown, until
 from tests.captures import Album, captured
 from tests.staged import H100, gpu, machine
 from wan_tui.actions import BY_ID
@@ -73,6 +75,8 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         diagnostics, "gather", lambda: tuple(replace(one, outlook=one.outlook and "fits") for one in known())
     )
     (folder / "outputs").mkdir()
+    (folder / "XDG_DATA_HOME" / "demo").symlink_to(shipped("demo"))
+    monkeypatch.setattr(locate, "shipped", lambda name: folder / "XDG_DATA_HOME" / name)
     monkeypatch.chdir(folder)
     yield folder
     monkeypatch.undo()
@@ -107,7 +111,7 @@ Steps = Callable[[Visit], Awaitable[None]]
 def visit(folder: Path, where: str, about: str, size: tuple[int, int], steps: Steps, **more: Any) -> None:
     token = folder.name.removeprefix("wan-")
     hide = {rf"/tmp/wan-{token[:n]}(?![a-z0-9_])": f"/tmp/wan-{'0' * n}" for n in range(8, 0, -1)}
-    hide |= {rf"([…│]){token[8 - n :]}/": rf"\g<1>{'0' * n}/" for n in range(7, 0, -1)}
+    hide |= {rf"([…│]|│\w{{1,2}}-){token[8 - n :]}/": rf"\g<1>{'0' * n}/" for n in range(8, 0, -1)}
     hide |= {r"\b12:3\d\b": "12:34", r"\b\d\d:\d\d:\d\d\b": "00:00:00"}
 
     async def go() -> None:
@@ -289,16 +293,6 @@ def smoked(place: Diagnostics, key: str) -> None:
 # The composer
 
 
-async def a_form(see: Visit) -> Composer:
-    place: Composer = await see.go_to("f4", Composer)
-    inputs = place._view.inputs  # they come after the first paint
-    await until(
-        see.pilot,
-        lambda: place.settled and "seed" in inputs and all(one.region.width for one in inputs.values() if one.display),
-    )
-    return place
-
-
 async def promised(place: Composer, **more: Any) -> None:
     """What is known of the job, on a box that is always the same."""
     found = place.prospect
@@ -322,7 +316,7 @@ async def promised(place: Composer, **more: Any) -> None:
 @pytest.mark.parametrize("size", SIZES, ids=named)
 def test_composer(size: tuple[int, int], fixed: Path) -> None:
     async def steps(see: Visit) -> None:
-        place = await a_form(see)
+        place = await composer(see)
         await promised(place, problem=None, model="demo@1")
         await see.take("empty", "Compose")
         job = f'model = "t2v-1.3B"\nprompt = "{staged.PROMPT}"\nsize = "830*480"\nsteps = 40\nseed = 7\n'
@@ -528,7 +522,7 @@ def test_looks(look: str, fixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         await see.take("library", "t2v-1.3B@2.1.0")
         await a_box(see)
         await see.take("diagnostics", "H100")
-        place = await a_form(see)
+        place = await composer(see)
         await promised(place, problem=None, model="demo@1")
         await see.take("composer", "Compose")
         monitor: Monitor = await see.go_to("f5", Monitor)

@@ -21,16 +21,9 @@ ROOT = Path(__file__).parent.parent
 F9, CTRL_Q, DOWN = "\x1b[20~", "\x11", "\x1b[B"
 
 
-@pytest.fixture(scope="module")
-def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where the built-in model lies: the first job that asks for it makes it."""
-    return tmp_path_factory.mktemp("data")
-
-
 @pytest.fixture
-def state(own_home: Path, demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state(own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The state folder of somebody who has been greeted, on a slow line, in a folder of his own."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(demo_model))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     configure(own_home, "low_bandwidth = true")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine import hardware
-from engine.compat.fit import judge_hardware
+from engine.compat.fit import judge_device, judge_memory
 from engine.compat.machine import Machine
 from engine.hardware import cards
 
@@ -145,5 +145,6 @@ def test_memory_that_is_not_told_is_unknown(driver: Driver) -> None:
 
 def test_rocm_is_not_called_a_box_without_gpu() -> None:
     box = Machine((), None, 16 * 2**30, 8 * 2**30, None, Path("/"), "hip", {})
-    assert [finding.code for finding in judge_hardware({"transformer": 14 * 10**9}, box)] == ["rocm", "ram-low"]
+    found = [*judge_device(box), *judge_memory({"transformer": 14 * 10**9}, box)]
+    assert [finding.code for finding in found] == ["rocm", "ram-low"]
     assert box.has_bf16

@@ -72,7 +72,7 @@ SETTINGS: dict[str, tuple[float | None, ...]] = {
     "flf2v-14B-720P@2.1.0": (50, 5.5, None, 16.0, 81, 16, 1280, 720),
     "vace-1.3B@2.1.0": (50, 5.0, None, 16.0, 81, 16, 832, 480),
     "vace-14B@2.1.0": (50, 5.0, None, 16.0, 81, 16, 1280, 720),
-    "demo@1": (8, 4.0, None, 3.0, 17, 16, 128, 128),
+    "demo@1": (8, 4.0, None, 3.0, 33, 16, 64, 64),
 }
 
 
@@ -187,7 +187,7 @@ class TestShipped:
     def test_demo(self, catalog: Catalog) -> None:
         demo = catalog.find("demo")[0]
         assert demo.builtin and demo.family == "ti2v" and not demo.architecture
-        assert demo.sizes == ((64, 64), (96, 96), (128, 128), (192, 128), (128, 192))
+        assert demo.sizes == ((64, 64),)
 
     def test_licences(self, catalog: Catalog) -> None:
         assert {model.licence for model in catalog.models} == {"Apache-2.0"}

@@ -22,11 +22,11 @@ from engine.compat.fallback import Alternative
 from engine.compat.finding import Finding, Remedy
 from engine.compat.identify import component_parameters, parameters
 from engine.compat.machine import Machine, this_machine
-from engine.compat.report import Report
 from engine.hardware import Card
 from engine.library.item import Item
 from engine.runtime import check as checking
 from engine.runtime.check import check, subject
+from engine.runtime.report import Report
 from engine.units import counted
 from engine.units import parameters as in_words
 from tests.corpus import Bench, split
@@ -244,12 +244,14 @@ def box(
 @pytest.mark.parametrize(
     ("cards", "torch", "ram", "expected"),
     [
-        ((card(8),), "cuda", 256, {"vram-low"}),
-        ((card(24),), "cuda", 256, {"vram-low"}),  # 28.6 GB an expert
+        ((card(5),), "cuda", 256, {"vram-low"}),
+        ((card(8),), "cuda", 256, {"size-too-large"}),
+        ((card(24),), "cuda", 256, set()),  # 28.6 GB an expert: streamed
+        ((card(24),), "cuda", 24, {"ram-low"}),
         ((card(80),), "cuda", 256, set()),
         ((card(80),), "hip", 256, set()),
         ((card(80, (7, 5)),), "cuda", 256, {"no-bf16"}),  # 57.2 GB in fp32
-        ((card(48, (7, 5)),), "cuda", 256, {"no-bf16", "vram-low"}),
+        ((card(48, (7, 5)),), "cuda", 256, {"no-bf16"}),
         ((card(80, None),), "cuda", 256, set()),
         ((card(80),), "cpu", 256, {"torch-without-gpu"}),
         ((card(80),), None, 256, {"cpu-only"}),
@@ -265,26 +267,59 @@ def test_the_box(
 ) -> None:
     box(monkeypatch, *cards, torch=torch, ram=ram)
     found = report("t2v-A14B")
-    known = {"vram-low", "ram-low", "no-bf16", "cpu-only", "torch-without-gpu"}
+    known = {"vram-low", "ram-low", "size-too-large", "no-bf16", "cpu-only", "torch-without-gpu"}
     assert known & set(codes(found)) == expected
     half = torch in ("cuda", "hip") and any(one.has_bf16 for one in cards)
     assert found.need and found.need.dtype == ("bf16" if half else "fp32")
 
 
 def test_what_does_not_fit_has_a_way_out_and_alternatives(monkeypatch: pytest.MonkeyPatch) -> None:
-    box(monkeypatch, card(12))
+    box(monkeypatch, card(5))
     found = report("t2v-A14B")
     low = of_code(found, "vram-low")
     assert low.severity == "warning" and low.actions == ("lower-memory-profile",)
-    assert "Card" in low.message and "28.6 GB in bf16" in low.message and "12.0 GB" in low.message
-    assert [one.id for one in found.alternatives] == ["ti2v-5B@2.2.0", "t2v-1.3B@2.1.0"]
-    first = found.alternatives[0]
-    assert first.fits and not first.on_disk and first.command == "wan-tui models download ti2v-5B@2.2.0"
+    assert "Card: for 1280x720, 81 frames it takes" in low.message and "than the 5.0 GB there" in low.message
+    assert found.outlook and found.outlook.word == "no"
+    (first,) = found.alternatives
+    assert first.fits and not first.on_disk and first.command == "wan-tui models download t2v-1.3B@2.1.0"
     assert "one expert instead of two" in first.lost and any("billion parameters" in lost for lost in first.lost)
 
 
+def test_a_size_that_alone_fits_is_a_condition(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """That of a folder is the one of the published model it is built like."""
+    box(monkeypatch, card(8))
+    for found in (report("t2v-A14B"), report(giant(load_catalog().find("t2v-A14B")[0], tmp_path / "giant"))):
+        large = of_code(found, "size-too-large")
+        assert "1280x720, 81 frames, does not fit on Card: it takes" in large.message
+        assert large.suggestions == ("At 832x480 it fits.",)
+        assert large.remedies[0].command == "wan-tui --run JOB.toml --set 'size=832*480'"
+        assert (found.verdict, found.alternatives) == ("conditions", ())
+        told = list(lines(found))
+        assert told[0].endswith("runs, with conditions")
+        assert any(
+            line.startswith("memory   fits streamed: 832x480, 81 frames; its 1280x720 does not; ") for line in told
+        )
+        assert found.as_dict()["outlook"]["word"] == "at 480p"
+
+
+def test_the_built_in_model_is_planned_by_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    box(monkeypatch, card(24))
+    found = report("demo")
+    assert (found.verdict, found.outlook and found.outlook.word) == ("runs", "fits")
+
+
+def test_of_what_no_plan_is_made_the_largest_component_tells(monkeypatch: pytest.MonkeyPatch, shelf: Shelf) -> None:
+    box(monkeypatch, card(0.0001))
+    shelf.download("tiny")
+    found = report("tiny")
+    assert found.outlook is None and found.as_dict()["outlook"] is None
+    low = of_code(found, "vram-low")
+    assert "its vae takes" in low.message and "largest component alone" in (low.cause or "")
+    assert any("largest component alone" in line for line in lines(found) if line.startswith("memory   "))
+
+
 def test_what_is_on_disk_comes_first(monkeypatch: pytest.MonkeyPatch, shelf: Shelf) -> None:
-    box(monkeypatch, card(12))
+    box(monkeypatch, card(5))
     shelf.download("tiny")
     found = report("t2v-A14B")
     assert (found.alternatives[0].id, found.alternatives[0].on_disk) == ("tiny@1.0", True)
@@ -293,7 +328,7 @@ def test_what_is_on_disk_comes_first(monkeypatch: pytest.MonkeyPatch, shelf: She
 
 
 def test_an_image_model_is_replaced_by_image_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    box(monkeypatch, card(12))
+    box(monkeypatch, card(12), ram=24)
     found = report("i2v-A14B")
     assert found.alternatives and all("image" in load_catalog().find(one.id)[0].tasks for one in found.alternatives)
     assert any(lost.startswith("does not do first-last") for lost in found.alternatives[0].lost)
@@ -373,15 +408,16 @@ def test_knowing_a_full_size_folder_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_a_report_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    box(monkeypatch, card(24, name="RTX 4090"))
+    box(monkeypatch, card(5, name="RTX 4090"))
     told = list(lines(report(giant(load_catalog().find("t2v-A14B")[0], tmp_path / "giant"))))
     assert told[0] == "giant: does not fit this box as it is"
-    assert told[1].startswith("warning  It does not fit on RTX 4090") and told[1].endswith("[vram-low]")
+    assert told[1].startswith("warning  It does not fit on RTX 4090: for 1280x720, 81 frames it takes ")
+    assert told[1].endswith("[vram-low]")
     assert told[2].startswith("  do:  ")
     instead = next(index for index, line in enumerate(told) if line.startswith("instead  "))
-    assert told[instead].startswith("instead  ti2v-5B@2.2.0: 5.0 instead of 14.3 billion parameters; ")
+    assert told[instead].startswith("instead  t2v-1.3B@2.1.0: 1.4 instead of 14.3 billion parameters; ")
     assert "one expert instead of two" in told[instead]
-    assert told[instead + 1] == "  do:  wan-tui models download ti2v-5B@2.2.0"
+    assert told[instead + 1] == "  do:  wan-tui models download t2v-1.3B@2.1.0"
     facts = told[told.index("model    Wan 2.2 t2v: text, built like t2v-A14B@2.2.0") :]
     assert {line.split()[0] for line in facts} <= {"model", "place", "part", "memory", "box", "known"}
     assert facts[1] == f"place    {tmp_path / 'giant'}"
@@ -390,9 +426,9 @@ def test_a_report_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         "transformer_2: WanTransformer3DModel, 14.3 billion parameters, 57.2 GB in F32" in part for part in parts
     )
     assert any("vae: AutoencoderKLWan 2.1" in part for part in parts)
-    assert any(line.startswith("memory   28.6 GB in bf16") for line in facts)
-    assert "\n".join(told).count("activations come on top") == 1
-    assert any(line.startswith("box      RTX 4090 with 24.0 GB; 256.0 GB RAM") for line in facts)
+    assert any(line.startswith("memory   does not fit: 1280x720, 81 frames; ") for line in facts)
+    assert "largest component" not in "\n".join(told)
+    assert any(line.startswith("box      RTX 4090 with 5.0 GB; 256.0 GB RAM") for line in facts)
     assert "[stored-in-fp32]" in "\n".join(told)
 
 

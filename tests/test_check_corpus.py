@@ -15,11 +15,11 @@ import pytest
 
 from engine.catalog import load_catalog
 from engine.compat.finding import SEVERITIES, Finding
-from engine.compat.report import Report
 from engine.errors import ModelError
 from engine.job import Inputs, Job
 from engine.runtime.check import check, subject
 from engine.runtime.prepare import prepare
+from engine.runtime.report import Report
 from tests.corpus import CASES, Bench, Case, mortal
 from tests.runs import environment, job_file, wan_tui
 from wan_tui.cli.check import lines, status

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from engine.catalog import load_catalog
-from engine.compat.report import Report
 from engine.errors import ModelError
 from engine.runtime.check import check, subject
+from engine.runtime.report import Report
 from tests.corpus import Bench, opened, put, sealed, shard, split
 from tests.runs import environment
 from tests.test_recognise import wan, write_gguf, write_safetensors

@@ -40,8 +40,8 @@ def test_bad_usage_is_status_2() -> None:
 def test_models_list_and_show_in_words_and_json() -> None:
     rows = json.loads(wan_tui("models", "list", "--json").stdout)
     assert {"id", "variant", "family", "state", "bytes", "present_bytes", "path", "revision"} <= set(rows[0])
-    assert {row["state"] for row in rows} == {"absent"}
-    assert json.loads(wan_tui("models", "list", "--installed", "--json").stdout) == []
+    assert {(row["state"], row["id"] == "demo@1") for row in rows} == {("absent", False), ("complete", True)}
+    assert [row["id"] for row in json.loads(wan_tui("models", "list", "--installed", "--json").stdout)] == ["demo@1"]
     card = json.loads(wan_tui("models", "show", "t2v-A14B", "--json").stdout)
     assert (card["defaults"]["guidance"], card["defaults"]["guidance_2"]) == (4.0, 3.0)
     assert "126.2 GB" in wan_tui("models", "show", "t2v-A14B").stdout
@@ -105,4 +105,4 @@ def test_users_models_are_listed(
     manifest.write_text(f'[models."mine@1.0"]\ntitle = "Mine"\nfamily = "t2v"\npath = "{tiny_model("t2v")}"\n')
     monkeypatch.setenv("WAN_MODELS_MANIFEST", str(manifest))
     rows = json.loads(wan_tui("models", "list", "--installed", "--json").stdout)
-    assert [(row["id"], row["state"]) for row in rows] == [("mine@1.0", "complete")]
+    assert [(row["id"], row["state"]) for row in rows] == [("demo@1", "complete"), ("mine@1.0", "complete")]

@@ -34,6 +34,7 @@ from engine.library.item import Item
 from engine.library.listing import File, Listing, read_lock
 from engine.library.locate import OnDisk, look
 from engine.library.place import OURS
+from tests.disks import small_disk
 from tests.local_hub import LocalHub, spawn
 from tests.runs import Running, wan_tui
 
@@ -88,14 +89,6 @@ def hub(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     with LocalHub(repo.parent.parent) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         yield running
-
-
-@pytest.fixture(params=["cache", "plain"])
-def both(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The Hugging Face cache, and a plain folder below MODELS_ROOT."""
-    if request.param == "plain":
-        monkeypatch.setenv("MODELS_ROOT", str(tmp_path / "models"))
-    return str(request.param)
 
 
 def root(place: str = "cache") -> Path:
@@ -235,7 +228,7 @@ def cut_short(hub: LocalHub, at: int, url: str = BIG_URL) -> Try:
 # --- it works ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_download_ends_verified_with_only_what_a_model_needs(both: str, hub: LocalHub) -> None:
+def test_a_download_ends_verified_with_only_what_a_model_needs(layout: str, hub: LocalHub) -> None:
     result = right(get())
     (done,) = result.of(Downloaded)
     assert (done.bytes, done.fetched_bytes) == (TOTAL, TOTAL)
@@ -250,7 +243,7 @@ def test_a_download_ends_verified_with_only_what_a_model_needs(both: str, hub: L
         assert (listing.by_path[name].size, listing.by_path[name].sha256) == (len(data), sha(data))
 
 
-def test_a_second_call_asks_nothing(both: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_asks_nothing(layout: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     right(get())
     hub.log.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -370,7 +363,7 @@ def test_the_wait_a_server_asks_for_is_kept(hub: LocalHub) -> None:
 # --- bytes that are wrong ---------------------------------------------------------------------------------------------
 
 
-def test_one_bad_byte_is_fetched_again(both: str, hub: LocalHub) -> None:
+def test_one_bad_byte_is_fetched_again(layout: str, hub: LocalHub) -> None:
     hub.fault(BIG_URL, corrupt_at=MIB, times=1)
     result = right(get())
     assert hub.fetched(BIG_URL) == [(0, len(WEIGHTS[BIG]))] * 2
@@ -379,7 +372,7 @@ def test_one_bad_byte_is_fetched_again(both: str, hub: LocalHub) -> None:
 
 
 @pytest.mark.parametrize("name", [BIG, SMALL])
-def test_bytes_that_stay_wrong_get_no_name(name: str, both: str, hub: LocalHub) -> None:
+def test_bytes_that_stay_wrong_get_no_name(name: str, layout: str, hub: LocalHub) -> None:
     bad = bytearray(WANTED[name])
     bad[3] ^= 0xFF
     hub.fault(f"*/resolve/*/{name}", corrupt_at=3)
@@ -597,7 +590,7 @@ def test_offline(hub: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 # --- ways to the server -----------------------------------------------------------------------------------------------
 
 
-def test_the_token_stays_with_its_server(both: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_stays_with_its_server(layout: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", SECRET)
     hub.cdn = True
     right(get())
@@ -689,7 +682,7 @@ def test_a_proxy_that_is_none(value: str, hub: LocalHub, monkeypatch: pytest.Mon
 # --- stopped and taken up ---------------------------------------------------------------------------------------------
 
 
-def test_a_resume_fetches_only_the_rest(both: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resume_fetches_only_the_rest(layout: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_first")
     hub.gated = {REPO: {"hf_first", "hf_second"}}
     stopped = cut_short(hub, MIB + 17)
@@ -729,7 +722,7 @@ def part_of_big(data: bytes) -> None:
     ],
     ids=["half", "whole", "longer", "much longer", "wrong", "wrong and whole", "a byte short", "empty"],
 )
-def test_whatever_part_there_is_it_ends_right(left: bytes, starts: list[int], both: str, hub: LocalHub) -> None:
+def test_whatever_part_there_is_it_ends_right(left: bytes, starts: list[int], layout: str, hub: LocalHub) -> None:
     part_of_big(left)
     result = right(get())
     assert [start for start, _ in hub.fetched(BIG_URL)] == starts
@@ -808,7 +801,7 @@ def once_each(hub: Any) -> None:
             assert sum(end - start for start, end in hub.fetched(f"*/{name}")) == len(data), name
 
 
-def test_two_processes_fetch_every_file_once(both: str, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_fetch_every_file_once(layout: str, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with spawn(repo.parent.parent, rate=8e6) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         runs = [Running("models", "download", "mine") for _ in range(2)]
@@ -820,7 +813,7 @@ def test_two_processes_fetch_every_file_once(both: str, repo: Path, monkeypatch:
     assert not parts()
 
 
-def test_two_threads_fetch_every_file_once(both: str, hub: LocalHub) -> None:
+def test_two_threads_fetch_every_file_once(layout: str, hub: LocalHub) -> None:
     hub.rate = 20e6
     results: list[Try] = []
     threads = [threading.Thread(target=lambda: results.append(get())) for _ in range(3)]
@@ -984,16 +977,11 @@ def test_a_signal_stops_a_download(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """8 MiB for models."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True)
-    if mount.returncode:
-        pytest.skip("nothing can be mounted here")
-    monkeypatch.setenv("MODELS_ROOT", str(disk / "models"))
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        monkeypatch.setenv("MODELS_ROOT", str(disk / "models"))
+        yield disk
 
 
 def fill(disk: Path, leave: int = 0) -> Path:
@@ -1006,15 +994,15 @@ def fill(disk: Path, leave: int = 0) -> Path:
     return filler
 
 
-def test_a_disk_that_is_too_small_is_refused_first(small_disk: Path, hub: LocalHub) -> None:
-    fill(small_disk, leave=4 * MIB)
+def test_a_disk_that_is_too_small_is_refused_first(disk: Path, hub: LocalHub) -> None:
+    fill(disk, leave=4 * MIB)
     result = refused(get(), "disk-full")
     assert re.search(r"4\.2 MB more are needed, 4\.\d MB are free: [\d.]+ [kM]?B are missing", str(result.error.cause))  # type: ignore[union-attr]
     assert not hub.requests("GET", FILES)
 
 
 def test_a_disk_too_small_for_two_repositories_is_refused_first(
-    small_disk: Path, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    disk: Path, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A variant takes the rest of its files from the model's own repository, on the same disk."""
     publish(hub.root / "demo/variant", {"v.safetensors": noise("v", 3 * MIB)})
@@ -1024,19 +1012,19 @@ def test_a_disk_too_small_for_two_repositories_is_refused_first(
     )
     with (tmp_path / "own.toml").open("a") as file:
         file.write(text)
-    fill(small_disk, leave=6 * MIB)  # room for each of them
+    fill(disk, leave=6 * MIB)  # room for each of them
     refused(get(name="mine:q"), "disk-full")
     assert not hub.requests("GET", "*/resolve/*")
 
 
-def test_a_disk_that_becomes_full_keeps_the_parts(small_disk: Path, hub: LocalHub) -> None:
+def test_a_disk_that_becomes_full_keeps_the_parts(disk: Path, hub: LocalHub) -> None:
     hub.rate = 3e6
     filled = threading.Event()
 
     def listen(event: Event) -> None:
         if isinstance(event, Download) and event.file == BIG and event.done > MIB / 2 and not filled.is_set():
             filled.set()
-            fill(small_disk)
+            fill(disk)
 
     result = refused(get(listen=listen), "disk-full")
     assert re.search(r"became full: [\d.]+ [kM]?B more are needed, [\d.]+ k?B are free", str(result.error.cause))  # type: ignore[union-attr]
@@ -1045,7 +1033,7 @@ def test_a_disk_that_becomes_full_keeps_the_parts(small_disk: Path, hub: LocalHu
     assert Path(BIG).name not in final_names(root())
     refused(get(), "disk-full")
     hub.rate = None
-    (small_disk / "filler").unlink()
+    (disk / "filler").unlink()
     hub.settled()
     hub.log.clear()
     (done,) = right(get()).of(Downloaded)
@@ -1221,7 +1209,7 @@ def test_a_repository_that_holds_no_model(lacking: str, hub: LocalHub, tmp_path:
 
 
 @pytest.mark.parametrize("lie", [1000, 3 * MIB - 1, 3 * MIB + 1, 1 << 49])
-def test_a_size_that_lies(lie: int, both: str, hub: LocalHub) -> None:
+def test_a_size_that_lies(lie: int, layout: str, hub: LocalHub) -> None:
     hub.rewrite(REPO, of_big(lfs={"size": lie}, size=lie))
     refused(get(), "disk-full" if lie == 1 << 49 else "bad-answer")
     assert not {sha(WEIGHTS[BIG]), Path(BIG).name} & final_names()
@@ -1240,7 +1228,9 @@ def test_one_digest_with_two_sizes(hub: LocalHub) -> None:
 @pytest.mark.parametrize(
     "link", ["vae", "transformer", OURS, f"{OURS}/parts", "blobs", "snapshots", "refs", "vae/config.json"]
 )
-def test_nothing_is_written_through_a_link_that_leads_out(link: str, both: str, hub: LocalHub, tmp_path: Path) -> None:
+def test_nothing_is_written_through_a_link_that_leads_out(
+    link: str, layout: str, hub: LocalHub, tmp_path: Path
+) -> None:
     """Somebody else put it into a folder that several share."""
     outside = tmp_path / "outside"
     (outside / "kept").mkdir(parents=True)
@@ -1250,8 +1240,8 @@ def test_nothing_is_written_through_a_link_that_leads_out(link: str, both: str, 
     place.symlink_to(outside / "config.json" if link.endswith(".json") else outside)
     inside_cache = link in ("blobs", "snapshots", "refs")
     result = get()
-    elsewhere = inside_cache != (both == "cache") and not link.startswith(OURS)
-    if link.endswith(".json") and both == "plain":
+    elsewhere = inside_cache != (layout == "cache") and not link.startswith(OURS)
+    if link.endswith(".json") and layout == "plain":
         refused(result, "foreign-files")
     elif link.endswith(".json") or elsewhere:
         right(result)
@@ -1261,7 +1251,7 @@ def test_nothing_is_written_through_a_link_that_leads_out(link: str, both: str, 
     assert (outside / "config.json").read_text() == "theirs"
 
 
-def test_names_are_data(both: str, hub: LocalHub) -> None:
+def test_names_are_data(layout: str, hub: LocalHub) -> None:
     odd = {
         "vae/[red]x[/red].json": b"1",
         "vae/100% {0} $HOME ü ~.json": b"2",
@@ -1283,7 +1273,7 @@ def blob_elsewhere(data: bytes, name: str | None = None) -> Path:
     return folder / (name or sha(data))
 
 
-def test_what_another_repository_has_is_linked(both: str, hub: LocalHub) -> None:
+def test_what_another_repository_has_is_linked(layout: str, hub: LocalHub) -> None:
     blob = blob_elsewhere(WEIGHTS[BIG])
     result = right(get())
     assert not hub.requests("GET", BIG_URL)
@@ -1305,14 +1295,14 @@ def test_another_plain_folder_is_shared_with(hub: LocalHub, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("bad", [b"x" * 3 * MIB, b"short", b""])
-def test_a_name_elsewhere_proves_nothing(bad: bytes, both: str, hub: LocalHub) -> None:
+def test_a_name_elsewhere_proves_nothing(bad: bytes, layout: str, hub: LocalHub) -> None:
     blob = blob_elsewhere(bad, sha(WEIGHTS[BIG]))
     right(get())
     assert blob.read_bytes() == bad
     assert len(hub.requests("GET", BIG_URL)) == 1
 
 
-def test_equal_files_are_fetched_once(both: str, hub: LocalHub) -> None:
+def test_equal_files_are_fetched_once(layout: str, hub: LocalHub) -> None:
     more = {"transformer_2/same.safetensors": WEIGHTS[BIG], "transformer_2/config.json": TEXTS[SMALL]}
     publish(hub.root / REPO, more)
     result = right(get(), WANTED | more)
@@ -1322,7 +1312,7 @@ def test_equal_files_are_fetched_once(both: str, hub: LocalHub) -> None:
     assert result.of(Downloaded)[0].fetched_bytes == TOTAL
 
 
-def test_a_file_that_was_damaged_here_is_fetched_again(both: str, hub: LocalHub) -> None:
+def test_a_file_that_was_damaged_here_is_fetched_again(layout: str, hub: LocalHub) -> None:
     result = right(get())
     assert result.copy and result.copy.path
     file = (result.copy.path / BIG).resolve()
@@ -1474,7 +1464,7 @@ def test_diffusers_loads_what_we_fetched_without_a_request(
 # --- revisions --------------------------------------------------------------------------------------------------------
 
 
-def test_a_pinned_commit(both: str, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pinned_commit(layout: str, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pinned = hub.resolve(REPO, "main")[0]  # type: ignore[index]
     publish(hub.root / "demo/mine@old", WANTED | LEFT_OUT)
     publish(hub.root / REPO, {SMALL: b"moved on"})
@@ -1488,7 +1478,7 @@ def test_a_pinned_commit(both: str, hub: LocalHub, tmp_path: Path, monkeypatch: 
     assert not (root() / "refs").exists()
 
 
-def test_a_branch_that_moved(both: str, hub: LocalHub) -> None:
+def test_a_branch_that_moved(layout: str, hub: LocalHub) -> None:
     before = right(get()).copy
     news = {SMALL: b'{"z_dim": 48}', "vae/new.safetensors": noise("new", MIB)}
     publish(hub.root / REPO, news)
@@ -1504,11 +1494,11 @@ def test_a_branch_that_moved(both: str, hub: LocalHub) -> None:
     after = right(get(), now).copy
     assert after and before and after.revision == hub.resolve(REPO, "main")[0] != before.revision  # type: ignore[index]
     assert not hub.log
-    if both == "plain":
+    if layout == "plain":
         assert not (root() / MIDDLE).exists()
 
 
-def test_a_branch_with_a_slash_and_a_commit_asked_for(both: str, hub: LocalHub) -> None:
+def test_a_branch_with_a_slash_and_a_commit_asked_for(layout: str, hub: LocalHub) -> None:
     other = WANTED | {SMALL: b"of the branch"}
     publish(hub.root / "demo/mine@v2", other)
     commit = hub.resolve(REPO, "v2")[0]  # type: ignore[index]
@@ -1517,19 +1507,19 @@ def test_a_branch_with_a_slash_and_a_commit_asked_for(both: str, hub: LocalHub) 
     assert right(get(revision="main")).copy.revision != commit  # type: ignore[union-attr]
 
 
-def test_a_commit_that_is_not_the_one_here(both: str, hub: LocalHub) -> None:
+def test_a_commit_that_is_not_the_one_here(layout: str, hub: LocalHub) -> None:
     right(get())
     publish(hub.root / "demo/mine@v2", WANTED | {SMALL: b"of the branch"})
     commit = hub.resolve(REPO, "v2")[0]  # type: ignore[index]
     hub.log.clear()
     assert get(revision=commit).error is None
-    folder = root() / "snapshots" / commit if both == "cache" else root()
+    folder = root() / "snapshots" / commit if layout == "cache" else root()
     assert (folder / SMALL).read_bytes() == b"of the branch"
     assert (folder / BIG).read_bytes() == WEIGHTS[BIG]
     assert [r.path.rpartition("/")[2] for r in hub.log] == [commit, "config.json"]
 
 
-def test_a_listing_that_lied_is_forgotten_when_it_is_asked_for_again(both: str, hub: LocalHub) -> None:
+def test_a_listing_that_lied_is_forgotten_when_it_is_asked_for_again(layout: str, hub: LocalHub) -> None:
     hub.rewrite(REPO, of_big(lfs={"size": 1000}, size=1000))
     refused(get(), "bad-answer")
     hub.rewrite(REPO)

@@ -28,7 +28,6 @@ from tests.test_download import (
     MIB,
     STALLS,
     WEIGHTS,
-    both,
     get,
     hub,
     killed_at_random,
@@ -40,7 +39,7 @@ from tests.test_download import (
 )
 
 pytestmark = pytest.mark.soak
-__all__ = ["both", "hub", "repo"]  # fixtures
+__all__ = ["hub", "repo"]  # fixtures
 TRIES = 20
 
 
@@ -97,7 +96,7 @@ def test_a_cancel_is_obeyed_at_once(state: str, hub: LocalHub) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_stops_at_random_moments(seed: int, both: str, hub: LocalHub) -> None:
+def test_stops_at_random_moments(seed: int, layout: str, hub: LocalHub) -> None:
     """In one process: what was kept goes on, whatever the link does meanwhile."""
     chance = random.Random(seed)
     hub.rate = 8e6
@@ -122,7 +121,9 @@ def test_stops_at_random_moments(seed: int, both: str, hub: LocalHub) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_many_processes_some_of_them_killed(seed: int, both: str, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_processes_some_of_them_killed(
+    seed: int, layout: str, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chance = random.Random(seed)
     with spawn(repo.parent.parent, rate=3e6) as remote:
         monkeypatch.setenv("HF_ENDPOINT", remote.url)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from engine.catalog import load_catalog
 from engine.errors import JobError, WanError
 from engine.job import Job, expand
-from engine.jobfile import _TABLES, _TOP, job_from_table, read_job
+from engine.jobfile import job_from_table, read_job
+from engine.jobfile.keys import TABLES, TOP
 from engine.runtime.prepare import prepare
 
 CATALOG = load_catalog()
@@ -42,10 +43,10 @@ def keys(known: Any) -> st.SearchStrategy[str]:
     return st.sampled_from(sorted(known)) | st.text(max_size=8)
 
 
-tables = st.dictionaries(keys({*_TOP, "size", "segments", "recorded"}), value, max_size=8).flatmap(
+tables = st.dictionaries(keys({*TOP, "size", "segments", "recorded"}), value, max_size=8).flatmap(
     lambda top: st.fixed_dictionaries(
         {},
-        optional={name: st.dictionaries(keys(rules), value, max_size=4) | value for name, rules in _TABLES.items()},
+        optional={name: st.dictionaries(keys(rules), value, max_size=4) | value for name, rules in TABLES.items()},
     ).map(lambda sub: {"prompt": "a cat", **top, **sub})
 )
 

@@ -13,7 +13,7 @@ from PIL import Image
 from engine.compat.folder import family_of
 from engine.control import Control
 from engine.errors import Cancelled
-from engine.events import Event, Progress, Stage
+from engine.events import Progress, Stage
 from engine.job import Inputs, Job, Memory, Segment
 from engine.memory.windows import layout, turns
 from engine.pipelines.assemble import assemble
@@ -23,7 +23,8 @@ from engine.pipelines.handoff import OnceEncoded, Prefixed
 from engine.pipelines.joint import Around
 from engine.pipelines.prompts import encode_prompts
 from engine.pipelines.resume import Course
-from tests.test_joint import Ears, TinyModel, components, run
+from tests.ears import Ears, Stops
+from tests.test_joint import TinyModel, components, run
 
 pytestmark = pytest.mark.sampled(2)
 
@@ -200,14 +201,8 @@ def test_progress_counts_the_steps_of_all_windows(job: Job, tiny_model: TinyMode
 def test_a_run_that_stopped_goes_on_to_the_same_latents(kind: str, after: int, job: Job, tiny_model: TinyModel) -> None:
     undisturbed = run(components(tiny_model(kind)), job)
     control, course = Control(), Course()
-
-    class Stops(Ears):
-        def publish(self, event: Event) -> None:
-            if isinstance(event, Progress) and event.done == after:
-                control.cancel()
-
     with pytest.raises(Cancelled):
-        run(components(tiny_model(kind), control, Stops()), job, course)
+        run(components(tiny_model(kind), control, Stops(control, after)), job, course)
     ears = Ears()
     assert torch.equal(run(components(tiny_model(kind), bus=ears), job, course), undisturbed)
     assert next(e.done for e in ears.heard if isinstance(e, Progress)) == after + 1

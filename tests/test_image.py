@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import signal
 import struct
 import tempfile
 import warnings
@@ -21,7 +20,7 @@ from engine.errors import JobError
 from engine.video.image import fit_image, image_size, open_image, size_for_aspect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -173,20 +172,6 @@ def test_image_outlives_its_file(tmp_path: Path) -> None:
 
 
 # --- what cannot be seen ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def in_time() -> Iterator[None]:
-    """Fail instead of waiting for ever."""
-
-    def late(*_: object) -> None:
-        pytest.fail("it waits for ever")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(10)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def refusals(path: Path) -> list[JobError]:

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from engine.compat.folder import family_of, open_folder
 from engine.control import Control
 from engine.errors import Cancelled, ModelError
-from engine.events import Bus, Event, Progress
+from engine.events import Bus, Progress
 from engine.job import Job, Memory, Segment
 from engine.memory.windows import Layout, grid, layout
 from engine.pipelines.assemble import assemble
@@ -27,21 +27,13 @@ from engine.pipelines.joint import Clip, Jointly, noise
 from engine.pipelines.prompts import encode_prompts
 from engine.pipelines.resume import Course
 from engine.voice import Voice
+from tests.ears import Ears, Stops
 
 pytestmark = pytest.mark.sampled(2)
 
 TinyModel = Callable[[str], Path]
 JOB = Job(prompt="a cat", width=64, height=64, frames=97, steps=3, guidance=4.0, flow_shift=3.0, seed=3)
 SHORT = Memory(window=33, overlap=12)
-
-
-class Ears(Bus):
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard: list[Event] = []
-
-    def publish(self, event: Event) -> None:
-        self.heard.append(event)
 
 
 def components(folder: Path, control: Control | None = None, bus: Bus | None = None) -> Components:
@@ -203,14 +195,8 @@ def test_a_run_that_stopped_goes_on_to_the_same_latents(kind: str, after: int, t
     job, course = replace(JOB, memory=SHORT), Course()
     undisturbed = run(components(tiny_model(kind)), job)
     control = Control()
-
-    class Stops(Ears):
-        def publish(self, event: Event) -> None:
-            if isinstance(event, Progress) and event.done == after:
-                control.cancel()
-
     with pytest.raises(Cancelled):
-        run(components(tiny_model(kind), control, Stops()), job, course)
+        run(components(tiny_model(kind), control, Stops(control, after)), job, course)
     assert course.done == after
     assert torch.equal(run(components(tiny_model(kind)), job, course), undisturbed)
 

@@ -11,7 +11,7 @@ from rich.style import Style
 from textual.app import App
 from textual.widget import Widget
 
-from tests.app import Keyboard, Watched, painted, ragged, send, shown, until
+from tests.app import Keyboard, Watched, composer, painted, ragged, send, shown, until
 from wan_tui.screens.composer import Composer
 from wan_tui.screens.library import Library
 from wan_tui.session import Session
@@ -50,13 +50,8 @@ async def still(at: Keyboard) -> list[list[tuple[str, str]]]:
 
 async def form(at: Keyboard) -> Composer:
     """The composer, one typing in the prompt."""
-    place: Composer = await at.go_to("f4", Composer)
-    inputs = place._view.inputs
-    await until(
-        at.pilot,
-        lambda: place.settled and "seed" in inputs and all(one.region.width for one in inputs.values() if one.display),
-    )
-    assert place.focused is inputs["prompt"]
+    place = await composer(at)
+    assert place.focused is place._view.inputs["prompt"]
     return place
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,6 @@ from tests.shelf import (
     Shelf,
     flip,
     inodes,
-    make_shelf,
     model_files,
     rand,
     sha256,
@@ -48,27 +46,6 @@ from tests.shelf import (
 pytestmark = pytest.mark.sampled(2)
 
 NEEDED = 11  # files of a repository that a model runs with
-
-
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
-    with make_shelf(tmp_path, monkeypatch) as shelf:
-        yield shelf
-
-
-@pytest.fixture(params=["cache", "plain"])
-def layout(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Models in the Hugging Face cache, or in `MODELS_ROOT`."""
-    if request.param == "plain":
-        monkeypatch.setenv("MODELS_ROOT", str(tmp_path / "models"))
-    return str(request.param)
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty `MODELS_ROOT`."""
-    monkeypatch.setenv("MODELS_ROOT", str(tmp_path / "models"))
-    return tmp_path / "models"
 
 
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:

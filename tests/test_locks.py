@@ -109,6 +109,14 @@ class Waiter(threading.Thread):
             self.reason = cancelled.reason
 
 
+def waiting(folder: Path) -> Waiter:
+    """One who waits for the device that another has."""
+    waiter = Waiter(folder)
+    waiter.start()
+    assert waiter.waits.wait(5)
+    return waiter
+
+
 def is_free(folder: Path, key: str = KEY) -> bool:
     """Whether the device can be had at once."""
     control = Control()
@@ -163,9 +171,7 @@ def test_devices_do_not_hold_up_each_other(folder: Path, holder: Callable[..., C
 def test_kill_frees_the_device(folder: Path, holder: Callable[..., Child]) -> None:
     process = holder()
     assert heard(process) == "held"
-    waiter = Waiter(folder)
-    waiter.start()
-    assert waiter.waits.wait(5)
+    waiter = waiting(folder)
     process.send_signal(signal.SIGKILL)
     assert waiter.has.wait(2)
     waiter.done.set()
@@ -175,9 +181,7 @@ def test_kill_frees_the_device(folder: Path, holder: Callable[..., Child]) -> No
 def test_a_cancel_ends_the_wait(folder: Path, holder: Callable[..., Child]) -> None:
     process = holder()
     assert heard(process) == "held"
-    waiter = Waiter(folder)
-    waiter.start()
-    assert waiter.waits.wait(5)
+    waiter = waiting(folder)
     waiter.control.cancel("terminated")
     waiter.join(1)
     assert waiter.reason == "terminated"
@@ -338,9 +342,7 @@ def test_what_a_file_says_is_cleaned_before_it_is_shown(folder: Path) -> None:
     with device_lock(KEY, print, Control(), folder=folder):
         [file] = folder.iterdir()
         file.write_bytes(b"\x1b[31mprocess 1\nof \xff" + b"x" * 10_000)
-        waiter = Waiter(folder)
-        waiter.start()
-        assert waiter.waits.wait(5)
+        waiter = waiting(folder)
         waiter.control.cancel()
         waiter.join(5)
     [sentence] = waiter.told
@@ -354,9 +356,7 @@ def test_a_lock_without_a_word_in_it_is_waited_for(folder: Path) -> None:
         [file] = folder.iterdir()
         assert file.read_text().startswith(f"process {os.getpid()} of ")
         os.truncate(file, 0)
-        waiter = Waiter(folder)
-        waiter.start()
-        assert waiter.waits.wait(5)
+        waiter = waiting(folder)
         waiter.control.cancel()
         waiter.join(5)
     assert waiter.told == [f"Device {KEY} is in use by another process; waiting for it."]

@@ -13,7 +13,6 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,13 @@ import pytest
 from engine.paths import hub_cache
 from engine.runtime.journal import Journal
 from tests.runs import PROGRAM, environment, wan_tui
-from tests.shelf import SHARD, Shelf, flip, make_shelf, model_files, rand, sha256, tick, write
+from tests.shelf import SHARD, Shelf, flip, model_files, rand, sha256, tick, write
 
 pytestmark = pytest.mark.sampled(2)
 
 ROW = {"id", "variant", "family", "state", "bytes", "present_bytes", "path", "revision"}
 ERROR = {"code", "message", "cause", "suggestions", "actions"}
 NEEDED = 11
-
-
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
-    with make_shelf(tmp_path, monkeypatch) as shelf:
-        yield shelf
 
 
 def models(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -92,16 +85,18 @@ def test_list_shows_every_model_and_variant(shelf: Shelf) -> None:
     shelf.download("mine:light")
     rows = answer("list")
     assert all(row.keys() >= ROW for row in rows)
-    assert {row["state"] for row in rows} == {"absent", "verified"}
+    assert {row["id"]: row["state"] for row in rows if row["state"] not in ("absent", "verified")} == {
+        "demo@1": "complete"
+    }
     (mine,) = [row for row in rows if row["state"] == "verified"]
     assert (mine["id"], mine["variant"], mine["bytes"], mine["present_bytes"]) == ("mine@1.0", "light", 6_000, 6_000)
     assert Path(mine["path"]).is_dir()
     assert len(mine["revision"]) == 40
-    assert [row["id"] for row in answer("list", "--installed")] == ["mine@1.0"]
+    assert [row["id"] for row in answer("list", "--installed")] == ["demo@1", "mine@1.0"]
     text = models("list").stdout
     assert re.search(r"^  :light +t2v +verified +6\.0 kB  /", text, re.MULTILINE)
     assert re.search(r"^mine@1\.0 +t2v +absent +\?$", text, re.MULTILINE)
-    assert models("list", "--installed").stdout.count("\n") == 2
+    assert models("list", "--installed").stdout.count("\n") == 3
 
 
 def test_show_has_all_of_one_model(shelf: Shelf) -> None:

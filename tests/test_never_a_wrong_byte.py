@@ -32,6 +32,7 @@ from engine.library.locate import OnDisk, made_folder
 from engine.library.remove import plan_removal, remove
 from engine.library.resolve import Want, resolve
 from engine.paths import hub_cache, state_dir
+from tests.disks import small_disk
 from tests.runs import events, job_file, wan_tui
 from tests.shelf import (
     MANNERS,
@@ -39,7 +40,6 @@ from tests.shelf import (
     Heard,
     Shelf,
     flip,
-    make_shelf,
     model_files,
     rand,
     sha256,
@@ -60,27 +60,6 @@ WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
-    with make_shelf(tmp_path, monkeypatch) as shelf:
-        yield shelf
-
-
-@pytest.fixture(params=["cache", "plain"])
-def layout(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Models in the Hugging Face cache, or in `MODELS_ROOT`."""
-    if request.param == "plain":
-        monkeypatch.setenv("MODELS_ROOT", str(tmp_path / "models"))
-    return str(request.param)
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty `MODELS_ROOT`."""
-    monkeypatch.setenv("MODELS_ROOT", str(tmp_path / "models"))
-    return tmp_path / "models"
 
 
 @pytest.fixture
@@ -576,15 +555,10 @@ def test_an_import_counts_each_of_many_equal_sized_files_once(
 @pytest.fixture
 def disk(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A disk of their own for the models."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], capture_output=True)
-    if mount.returncode:
-        pytest.skip("nothing can be mounted here")
     where = "MODELS_ROOT" if layout == "plain" else "HF_HUB_CACHE"
-    monkeypatch.setenv(where, str(disk / "models"))
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", "16m") as disk:
+        monkeypatch.setenv(where, str(disk / "models"))
+        yield disk
 
 
 @pytest.mark.parametrize("how", ["as downloaded", "digests forgotten", "asked for a branch", "by the client"])

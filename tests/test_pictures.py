@@ -9,11 +9,9 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from textual.app import App, ComposeResult
 from textual.geometry import Region
@@ -25,6 +23,7 @@ from engine.errors import Cancelled, JobError
 from engine.video import thumbnail
 from engine.video.thumbnail import Frame, frames, still
 from engine.video.write import open_writer
+from tests.runs import decoders
 from wan_tui.pictures import Colours, colours_for, half_blocks
 from wan_tui.widgets.picture import Picture
 
@@ -44,15 +43,6 @@ def write(path: Path, count: int = 6, width: int = 64, height: int = 32, fps: in
 
 def reds(picture: Frame) -> float:
     return sum(picture.rgb[::3]) / (picture.width * picture.height)
-
-
-def decoders() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "ffmpeg" in child.name():
-                found.append(child)
-    return found
 
 
 # Small frames

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 
 from engine.hardware import Device, cpu
 from engine.memory.pace import Pace, keep_pace
+from tests.corpus import edit
 from tests.nvml import Box, a_4090, build
 from tests.runs import environment, events, job_file, wan_tui
 from wan_tui.cli.layout import laid_out
@@ -208,14 +210,22 @@ def test_a_folder_never_seen_is_traced_once(tiny_model: Callable[[str], Path], o
     assert json.loads(second.stdout)["fits"] is True
 
 
-def test_what_is_not_known_is_no_failure(tmp_path: Path) -> None:
-    done = wan_tui("plan", a_job(tmp_path, "demo", device="cpu"))
-    assert (done.returncode, done.stderr) == (0, "")
+def test_the_built_in_model_is_known(tmp_path: Path, own_home: Path) -> None:
+    (own_home / "cache" / "wan-tui" / "traces").unlink()
+    done = on_a_box(64, "plan", a_job(tmp_path, "demo"), "--vram", "2GiB")
+    assert (done.returncode, done.stderr) == (0, "LOADED []\n")
+    assert done.stdout.startswith("fits: resident on another card with 2.1 GB\n")
+
+
+def test_what_is_not_known_is_no_failure(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model("t2v"), tmp_path / "model"))
+    edit(folder / "transformer" / "config.json", rope_max_seq_len=3)  # nothing of any size goes through it
+    job = job_file(tmp_path, folder)
+    done = wan_tui("plan", job)
+    assert done.returncode == 0
     assert done.stdout.startswith("not known whether it fits: staged on the CPU\nRAM      — of ")
-    assert "demo@1 is made when it first runs" in done.stdout
-    ascii_only = wan_tui("plan", a_job(tmp_path, "demo", device="cpu"))
-    assert ascii_only.returncode == 0
-    plain = on_a_box(64, "plan", a_job(tmp_path, "demo", device="cpu"), PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    assert "it could not be traced" in done.stdout
+    plain = on_a_box(64, "plan", job, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
     assert "RAM      - of " in plain.stdout and "\\u" not in plain.stdout
 
 

@@ -20,6 +20,7 @@ from engine.compat.registry import Facts, kept_file, load_registry, own_file
 from engine.compat.registry_rules import OPTIMISATIONS
 from engine.compat.registry_update import update_registry
 from engine.errors import JobError
+from tests.disks import small_disk
 from tests.runs import PROGRAM, wan_tui
 
 ROOT = Path(__file__).parent.parent
@@ -332,12 +333,7 @@ def test_merged_facts_do_not_grow_beyond_what_is_read(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True)
-    if mount.returncode:
-        pytest.skip("nothing can be mounted here")
-    try:
+    with small_disk(tmp_path / "disk", "64k") as disk:
         monkeypatch.setenv("XDG_DATA_HOME", str(disk))
         update_registry(update(tmp_path, needing("one")))
         before = kept_file().read_bytes()
@@ -346,8 +342,6 @@ def test_a_full_disk_leaves_what_was_kept(tmp_path: Path, monkeypatch: pytest.Mo
         assert (done.returncode, json.loads(done.stdout)["code"]) == (1, "disk-full")
         assert kept_file().read_bytes() == before
         assert [file.name for file in kept_file().parent.iterdir()] == [kept_file().name]
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_two_updates_at_once_are_both_kept(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from engine.compat.trust import read_store
 from engine.errors import ModelError, RunError
 from engine.runtime.check import check, subject
 from tests.app import shown, until
-from tests.shelf import SHARD, Shelf, flip, make_shelf
+from tests.shelf import SHARD, Shelf, flip
 from wan_tui.app import WanApp
 from wan_tui.remedies import commands_in, label, take, ways, ways_out, words_of
 from wan_tui.screens.diagnostics import Diagnostics
@@ -32,12 +32,6 @@ from wan_tui.widgets.trouble import Trouble
 ENGINE = Path(__file__).parent.parent / "engine"
 TinyModel = Callable[[str], Path]
 LOUD = "/a b/m\n\x1b[31mré'd\udcff [/b]"
-
-
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
-    with make_shelf(tmp_path, monkeypatch) as shelf:
-        yield shelf
 
 
 # --- which there are --------------------------------------------------------------------------------------------------

@@ -253,13 +253,16 @@ def test_a_repository_is_answered_with_its_id(tmp_path: Path) -> None:
     assert 'Use model = "ti2v-5B@2.2.0"' in done.stderr
 
 
+def take_for_t2v(folder: Path, root: Path) -> None:
+    """Have a folder stand where t2v-1.3B is looked for."""
+    (root / "Wan-AI").mkdir(parents=True)
+    (root / "Wan-AI" / "Wan2.1-T2V-1.3B-Diffusers").symlink_to(folder)
+
+
 def test_a_folder_of_another_family_is_not_taken_for_the_model(
-    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: TinyModel, tmp_path: Path, root: Path
 ) -> None:
-    root = tmp_path / "models" / "Wan-AI"
-    root.mkdir(parents=True)
-    (root / "Wan2.1-T2V-1.3B-Diffusers").symlink_to(tiny_model("ti2v"))
-    monkeypatch.setenv("MODELS_ROOT", str(root.parent))
+    take_for_t2v(tiny_model("ti2v"), root)
     done = wan_tui("--run", job_file(tmp_path, "t2v-1.3B"))
     assert done.returncode == 3
     assert "family ti2v" in done.stderr
@@ -277,13 +280,8 @@ def test_an_incomplete_folder_is_named_file_by_file(tiny_model: TinyModel, tmp_p
     assert not (tmp_path / "outputs").exists()
 
 
-def test_auto_chooses_a_model_that_is_on_disk_and_says_why(
-    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = tmp_path / "models" / "Wan-AI"
-    root.mkdir(parents=True)
-    (root / "Wan2.1-T2V-1.3B-Diffusers").symlink_to(tiny_model("t2v"))
-    monkeypatch.setenv("MODELS_ROOT", str(root.parent))
+def test_auto_chooses_a_model_that_is_on_disk_and_says_why(tiny_model: TinyModel, tmp_path: Path, root: Path) -> None:
+    take_for_t2v(tiny_model("t2v"), root)
     done = wan_tui("--run", job_file(tmp_path, "auto"), "--json")
     told = events(done.stdout)
     assert done.returncode == 0, done.stdout
@@ -309,11 +307,12 @@ def test_a_failed_job_does_not_stop_the_next(tiny_model: TinyModel, tmp_path: Pa
 def test_the_demo_from_text_and_from_a_picture(tmp_path: Path) -> None:
     done = wan_tui("demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "random" in done.stderr
-    assert probe(Path(done.stdout.strip())).frames == 17
+    assert "warning" not in done.stderr
+    assert probe(Path(done.stdout.strip())).frames == 33
     Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
     done = wan_tui("demo", "a red box", "--image", "red.png", "--output", "there", "--json", cwd=tmp_path)
     final = events(done.stdout)[-1]
+    assert (final["width"], final["height"]) == (64, 64)
     assert Path(final["output"]).parent == tmp_path / "there"
 
 

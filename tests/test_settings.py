@@ -16,13 +16,13 @@ import torch
 from engine.catalog import load_catalog
 from engine.compat import settings
 from engine.compat.folder import open_folder
-from engine.compat.report import Report
 from engine.control import Control
 from engine.errors import Cancelled, ModelError, RunError
 from engine.events import Bus
-from engine.paths import data_place, log_file
+from engine.paths import log_file, shipped
 from engine.pipelines.components import Components, Placement
 from engine.runtime.check import check, subject
+from engine.runtime.report import Report
 from engine.voice import Voice
 from tests.corpus import GONE, edit
 from tests.runs import events, job_file, wan_tui
@@ -424,9 +424,8 @@ def test_a_mistake_of_this_code_is_not_laid_to_the_model(tiny_model: TinyModel) 
         held.kind("no such component")
 
 
-def test_nor_is_anything_to_the_model_this_program_made(tiny_model: TinyModel) -> None:
-    folder = Path(shutil.copytree(tiny_model("t2v"), data_place() / "demo@1"))
-    with pytest.raises(ValueError), components(folder).at_work("denoises"):
+def test_nor_is_anything_to_the_model_that_comes_with_the_program() -> None:
+    with pytest.raises(ValueError), components(shipped("demo")).at_work("denoises"):
         json.loads("{")
 
 

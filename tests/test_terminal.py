@@ -285,11 +285,17 @@ def test_a_file_of_noise_keeps_its_end(tmp_path: Path) -> None:
     os.close(file)
 
 
-def test_ctrl_z_and_fg_under_a_shell(opened: Opens, steps: Path) -> None:
+def in_a_shell(opened: Opens, steps: Path) -> OnTerminal:
+    """The app as one starts it, in a shell that prompts with `$ `."""
     shell = opened("bash", "--norc", "--noprofile", "-i", PS1="$ ")
     shell.sees(b"$ ")
     shell.type(shlex.join(map(str, app(steps, ENDLESS))) + "\n")
     shell.sees(b"READY")
+    return shell
+
+
+def test_ctrl_z_and_fg_under_a_shell(opened: Opens, steps: Path) -> None:
+    shell = in_a_shell(opened, steps)
     shell.type("\x1a")
     at = shell.sees(b"Stopped")
     assert all(words in shell.said for words in LEFT)
@@ -310,10 +316,7 @@ def test_ctrl_z_and_fg_under_a_shell(opened: Opens, steps: Path) -> None:
 
 
 def test_ctrl_z_in_an_editor_stops_both(opened: Opens, steps: Path) -> None:
-    shell = opened("bash", "--norc", "--noprofile", "-i", PS1="$ ")
-    shell.sees(b"$ ")
-    shell.type(shlex.join(map(str, app(steps, ENDLESS))) + "\n")
-    shell.sees(b"READY")
+    shell = in_a_shell(opened, steps)
     shell.type("e")
     at = shell.sees(b"OUTSIDE True True True")
     shell.type("\x1a")

@@ -101,7 +101,7 @@ def test_every_kind_loads_and_renders(
     assert Journal().rows() == []
 
 
-def test_the_built_in_model_is_made_and_loads(own_home: Path) -> None:
+def test_the_built_in_model_loads() -> None:
     done = tried("demo@1")
     assert (done.name, done.status, done.smoke) == ("demo@1", Exit.DONE, None)
     assert len(done.components) == 5

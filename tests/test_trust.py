@@ -46,6 +46,7 @@ from engine.runtime.prepare import prepare
 from engine.runtime.way import Traveller, travel
 from engine.video.decode import frame_groups, pixels
 from engine.voice import Voice
+from tests.disks import small_disk
 from tests.runs import PROGRAM, environment, events, job_file, wan_tui
 from tests.shelf import MANNERS, Shelf, flip, make_shelf, sha256, tick
 
@@ -881,14 +882,9 @@ def test_reading_what_is_trusted_makes_no_folder(tmp_path: Path, monkeypatch: py
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A small disk of its own for the state folder."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
-    if mount.returncode:
-        pytest.skip("cannot mount here")
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", "256k") as disk:
+        monkeypatch.setenv("XDG_STATE_HOME", str(disk))
+        yield disk
 
 
 def fill(disk: Path) -> None:

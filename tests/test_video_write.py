@@ -59,20 +59,6 @@ def here(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def in_time() -> Iterator[None]:
-    """Fail instead of waiting for ever."""
-
-    def late(*_: object) -> None:
-        pytest.fail("it waits for ever")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(10)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
 def a_job(video: Path) -> str:
     return f'made = "{video.name}"\n'
 

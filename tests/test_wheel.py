@@ -31,6 +31,7 @@ def test_the_wheel_holds_the_program_and_nothing_else(wheel: Path) -> None:
     assert any(name.endswith(beside[1]) for name in names)
     assert "engine/_data/models.toml" in names
     assert "engine/_data/themes/wan-dark.toml" in names
+    assert "engine/_data/demo/transformer/diffusion_pytorch_model.safetensors" in names
 
 
 @pytest.mark.soak

@@ -21,17 +21,28 @@ from diffusers import (
     WanVACEPipeline,
     WanVACETransformer3DModel,
 )
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    PreTrainedTokenizerFast,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from engine.compat.anatomy import read_anatomy
 from engine.compat.finding import refuse
 from engine.compat.folder import ModelFolder
 from engine.compat.rules import judge
-from engine.pipelines.demo import small_tokenizer
 
 TEXT_DIM = 32
 KINDS = ("t2v", "t2v-two", "i2v-clip", "i2v-two", "ti2v", "slow")
 KNOWN_ONLY = ("flf2v", "vace", "animate")  # families this version knows, and does not run yet
+_WORDS = (
+    "a an the and in on over with of to then while background circle square triangle star red green blue yellow orange "
+    "purple white black gray brown moving bouncing growing shrinking still left right up down slowly fast large small"
+)
 
 
 def transformer(
@@ -104,6 +115,23 @@ def image_encoder() -> CLIPVisionModel:
         hidden_size=32, intermediate_size=37, num_hidden_layers=3, num_attention_heads=4, image_size=30, patch_size=6
     )
     return CLIPVisionModel(config).eval()
+
+
+def small_tokenizer() -> Any:
+    """A small Unigram tokenizer with T5's special tokens: a few whole words, and letters for all the rest."""
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    words = [(f"▁{word}", -4.0) for word in _WORDS.split()]
+    letters = [(char, -8.0) for char in ("▁", *map(chr, range(33, 127)))]
+    tokenizer = Tokenizer(models.Unigram([*special, *words, *letters], unk_id=2))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
+    )
 
 
 def vision() -> dict[str, Any]:

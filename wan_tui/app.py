@@ -12,13 +12,13 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.filter import LineFilter
 
 from engine.errors import WanError
-from wan_tui.actions import ACTIONS, BY_ID, bindings
+from wan_tui.actions import BY_ID, bindings
 from wan_tui.ascii import Ascii
 from wan_tui.background import in_background
 from wan_tui.inbox import Inbox
@@ -26,9 +26,9 @@ from wan_tui.live import Live
 from wan_tui.recolouring import Recolouring
 from wan_tui.screens.place import Place
 from wan_tui.session import Session
-from wan_tui.settings import bad_keys, save_setting
+from wan_tui.settings import bad_keys
 from wan_tui.terminal.base import TerminalApp
-from wan_tui.text import one_line, plain
+from wan_tui.text import plain
 from wan_tui.themes import choose, load_themes
 from wan_tui.watch import Watch
 
@@ -286,22 +286,9 @@ class WanApp(TerminalApp):
         jump(self)
 
     def action_palette(self) -> None:
-        from wan_tui.widgets.choose import Choose, Option
+        from wan_tui.questions import ask_what_to_do
 
-        if len(self.screen_stack) > 1:
-            return
-        here = getattr(self.screen, "PLACE", "")
-        ordered = sorted(ACTIONS, key=lambda action: (action.place != here, action.place != "app"))
-        options = [
-            Option(action.id, _titled(action.place, here, action.title), action.help, self._key_of(action.id))
-            for action in ordered
-            if action.place != "list"
-        ]
-        self.push_screen(Choose("What to do", options), self._run_chosen)
-
-    def _key_of(self, id: str) -> str:
-        keys = [self.get_key_display(binding) for binding in self.own_bindings() if binding.id == id]
-        return " ".join(dict.fromkeys(keys)) or BY_ID[id].keys.split(",")[0]
+        ask_what_to_do(self)
 
     def own_bindings(self) -> Iterator[Binding]:
         """The keys of the app and of the place that is shown, as the user has them."""
@@ -313,10 +300,6 @@ class WanApp(TerminalApp):
 
     def get_key_display(self, binding: Binding) -> str:
         return _KEY_NAMES.get(binding.key) or super().get_key_display(binding)
-
-    def _run_chosen(self, id: str | None) -> None:
-        if id:
-            self.call_later(self.perform, id)
 
     async def perform(self, id: str) -> None:
         """Do an action by its id, going to its place first."""
@@ -330,22 +313,9 @@ class WanApp(TerminalApp):
             self.tell(f"{action.title}: there is nothing to do that with now.", "warning")
 
     def action_theme(self) -> None:
-        from wan_tui.widgets.choose import Choose, Option
+        from wan_tui.questions import ask_for_colours
 
-        if "NO_COLOR" in os.environ:
-            self.tell("NO_COLOR is set: there are no colours to choose.", "warning")
-            return
-        options = [Option(name, name, note="dark" if theme.dark else "light") for name, theme in self._ours().items()]
-        self.push_screen(Choose("Colours", options, current=self.theme), self._take_theme)
-
-    def _ours(self) -> dict[str, Any]:
-        return dict(sorted(self.available_themes.items(), key=lambda pair: not pair[0].startswith("wan-")))
-
-    def _take_theme(self, name: str | None) -> None:
-        if name:
-            self.theme = name
-            self.settings = replace(self.settings, theme=name)
-            in_background(self, lambda: save_setting("theme", name), lambda _: None, self.show_error)
+        ask_for_colours(self)
 
     def action_messages(self) -> None:
         from wan_tui.screens.messages import Messages
@@ -354,19 +324,9 @@ class WanApp(TerminalApp):
             self.push_screen(Messages(self.said))
 
     def action_cancel_job(self) -> None:
-        from wan_tui.widgets.ask import Ask
+        from wan_tui.questions import ask_whether_to_cancel
 
-        job = self.live.running
-        if job is None:
-            self.tell("No job runs.", "warning")
-            return
-
-        def answered(agreed: bool | None) -> None:
-            if agreed:
-                self.session.cancel(job.id)
-
-        detail = "What was computed of it is lost; the jobs that wait go on."
-        self.push_screen(Ask(f"Cancel the job that runs ({one_line(job.model)})?", detail, yes="cancel it"), answered)
+        ask_whether_to_cancel(self)
 
     async def action_demo(self) -> None:
         """Queue the built-in model's clip and go where it can be watched."""
@@ -391,22 +351,6 @@ class WanApp(TerminalApp):
         if not self.session.busy:
             self.exit(0)
             return
-        from wan_tui.widgets.choose import Choose, Option
+        from wan_tui.questions import ask_how_to_leave
 
-        if isinstance(self.screen, Choose):
-            return
-        ways = (
-            Option("stay", "Stay", "Nothing is stopped."),
-            Option("finish", "Leave, and let it finish", "The engine works on in this terminal, without a screen."),
-            Option("stop", "Stop it, and leave", "Jobs are cancelled; what was downloaded stays and is gone on with."),
-        )
-        self.push_screen(Choose("Work is under way", ways), self._go)
-
-    def _go(self, way: str | None) -> None:
-        if way in ("finish", "stop"):
-            self.leave_working = way == "finish"
-            self.exit(0)
-
-
-def _titled(place: str, here: str, title: str) -> str:
-    return title if place in (here, "app") else f"{place.capitalize()}: {title}"
+        ask_how_to_leave(self)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.catalog import load_catalog
 from engine.errors import Exit
-from engine.events import Bus
+from engine.events import Bus, Listener
 from engine.job import Job, expand
 from engine.jobfile import read_job
 from engine.runtime.failure import explain
@@ -50,13 +50,16 @@ def _here() -> bool:
         return False
 
 
-def run_jobs(asked: Sequence[Asked], args: argparse.Namespace) -> int:
-    """Check all jobs, run those that may run, and return the status of the first that did not finish."""
+def run_jobs(asked: Sequence[Asked], args: argparse.Namespace, *listeners: Listener) -> int:
+    """Check all jobs, run those that may run, and return the status of the first that did not finish.
+
+    What happens is printed, and told to `listeners`; they have heard all of it when this returns.
+    """
     signals = Signals()
     log_to_file()
     bus = Bus()
     printer = printer_for(as_json=args.json, quiet=args.quiet, rehearsal=getattr(args, "dry_run", False))
-    mailbox = bus.subscribe(printer)
+    mailboxes = [bus.subscribe(printer), *map(bus.subscribe, listeners)]
     try:
         status = _run(asked, args, bus, printer, signals)
     except Exception as error:  # noqa: BLE001  (named and told)
@@ -64,7 +67,8 @@ def run_jobs(asked: Sequence[Asked], args: argparse.Namespace) -> int:
         for one in asked:
             bus.publish(failed(one.file.name, named))
         status = named.status
-    mailbox.close(PATIENCE_S)
+    for mailbox in mailboxes:
+        mailbox.close(PATIENCE_S)
     return status
 
 

@@ -14,7 +14,7 @@ from wan_tui.text import one_line
 from wan_tui.widgets.trouble import Way
 
 if TYPE_CHECKING:
-    from engine.compat.report import Report
+    from engine.runtime.report import Report
     from wan_tui.app import WanApp
 
 _PROGRAM = "wan-tui "

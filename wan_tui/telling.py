@@ -8,10 +8,11 @@ from engine.compat.finding import Finding
 from engine.compat.fit import BASIS
 from engine.compat.identify import vae_version
 from engine.compat.machine import Machine
-from engine.compat.report import Report
 from engine.runtime.check import Subject
+from engine.runtime.report import Report
 from engine.units import counted, parameters, size
 from wan_tui.cli.layout import cut
+from wan_tui.telling_outlook import report_texts
 
 VERDICTS = {"runs": "runs", "conditions": "runs, with conditions", "cannot-run": "cannot run"}
 NO_ROOM = ("vram-low", "ram-low")
@@ -121,7 +122,9 @@ def _parts(report: Report) -> Iterator[str]:
 
 
 def _memory(report: Report) -> Iterator[str]:
-    if report.need:
+    if report.outlook:
+        yield from report_texts(report.outlook)
+    elif report.need:
         yield f"{size(report.need.bytes)} in {report.need.dtype}, for {BASIS}"
     least, advice = (report.facts.get(f"vram_{kind}_bytes") for kind in ("min", "advice"))
     said = [f"at least {size(least)}"] if least else []

@@ -82,7 +82,7 @@ def build_model(model: Model, pipeline: str, precision: Precision, store: Path, 
     """The folder `name` in `store`, in diffusers layout; components that are there already are taken."""
     from diffusers import UniPCMultistepScheduler, __version__
 
-    from engine.pipelines.demo import small_tokenizer
+    from tests.tiny import small_tokenizer
 
     folder = store / name
     shutil.rmtree(folder, ignore_errors=True)

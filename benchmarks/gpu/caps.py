@@ -16,7 +16,7 @@ from benchmarks.gpu.watch import Gauge
 from engine.catalog import load_catalog
 from engine.control import Control
 from engine.errors import RunError, WanError
-from engine.events import Bus, Event, Fallback, PlanMade
+from engine.events import Fallback, PlanMade
 from engine.job import Memory, Output
 from engine.memory.parts import Clip
 from engine.runtime.cap import limit_memory
@@ -25,19 +25,9 @@ from engine.runtime.prepare import prepare
 from engine.runtime.rescue import forget_frames
 from engine.runtime.way import Traveller, travel
 from engine.video.ffmpeg import check_ffmpeg
+from tests.ears import Ears
 
 _LOOK_S = 0.01
-
-
-class _Ears(Bus):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard: list[Event] = []
-
-    def publish(self, event: Event) -> None:
-        self.heard.append(event)
 
 
 def under_cap(bench: Bench, clip: Clip, cap: int, place: Path) -> dict[str, Any]:
@@ -48,7 +38,7 @@ def under_cap(bench: Bench, clip: Clip, cap: int, place: Path) -> dict[str, Any]
         device=bench.device.torch_name,
         memory=Memory(vram_limit=cap),
     )
-    ears, since, says, reserved = _Ears(), perf_counter(), "ok", None
+    ears, since, says, reserved = Ears(), perf_counter(), "ok", None
     with _highest(bench.gauge) as peak, TemporaryDirectory(dir=place) as folder:
         output = Output(Path(folder, "clip.mp4" if _has_ffmpeg() else "clip"))
         try:

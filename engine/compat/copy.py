@@ -10,6 +10,8 @@ from engine.library.item import Item
 from engine.library.locate import OnDisk
 from engine.units import size
 
+AGAIN = "It comes with the program: install wan-tui again."
+
 
 def download(item: Item) -> Remedy:
     """Fetching a model, or making the variant that is made here."""
@@ -46,6 +48,9 @@ def judge_copy(item: Item, disk: OnDisk) -> Iterator[Finding]:
         if item.sources or item.made:
             message = f"{item.id} is {part} on this box.{whole}"
             yield Finding("warning", "model-absent", message, remedies=(download(item),))
+        elif item.spec.builtin:
+            message = f"The built-in model {item.id} is {part} here: this installation is damaged."
+            yield Finding("error", "model-absent", message, suggestions=(AGAIN,))
         else:
             message = f"{item.id} is {'not whole' if disk.state == 'partial' else 'not'} at {item.spec.path}."
             yield Finding("error", "model-absent", message, suggestions=("Check its path.",))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.compat.anatomy import Anatomy, read_anatomy
-from engine.compat.copy import download
+from engine.compat.copy import AGAIN, download
 from engine.compat.finding import Finding, refuse, remedy
 from engine.compat.folder import ModelFolder, family_of
 from engine.compat.foreign import judge_foreign
@@ -99,7 +99,9 @@ def _family(folder: ModelFolder) -> str | None:
 
 
 def _mendable(finding: Finding, item: Item) -> Finding:
-    """The finding with what the program can do about it, where the model comes from a repository."""
+    """The finding with what the program can do about it, where the model comes from a repository, or with it."""
+    if item.spec.builtin and finding.severity == "error":
+        return replace(finding, suggestions=(AGAIN,), remedies=())
     if not (item.sources or item.made) or finding.remedies:
         return finding
     if finding.code in _LACKING:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from engine.catalog import ModelSpec
 from engine.compat.anatomy import Anatomy
 from engine.compat.finding import Finding
-from engine.compat.fit import fits
 from engine.compat.identify import parameters
-from engine.compat.machine import Machine
 
 _MOST = 3
 
@@ -50,11 +48,11 @@ def alternatives(
     tasks: Sequence[str],
     instead_of: ModelSpec | None,
     candidates: Iterable[tuple[ModelSpec, bool]],
-    machine: Machine,
+    fits: Callable[[ModelSpec], bool | None],
 ) -> tuple[Alternative, ...]:
     """Models that do the first of `tasks` and fit here, those on disk and the larger ones first.
 
-    `candidates` are models this version runs, and whether each is on disk.
+    `candidates` are models this version runs, and whether each is on disk; `fits` is None where that is unknown.
     """
     if not tasks:
         return ()
@@ -63,7 +61,7 @@ def alternatives(
         if tasks[0] not in spec.tasks or spec.builtin or (instead_of and spec.id == instead_of.id):
             continue
         counts = parameters(spec)
-        room = fits(counts, machine)
+        room = fits(spec)
         if room is False:
             continue
         verb = "show" if on_disk else "download"

@@ -1,6 +1,7 @@
-"""Whether the largest component of a model goes into the memory of this box, by its parameters alone.
+"""The device of this box, and whether the largest component of a model goes into its memory, by its parameters alone.
 
-Activations come on top and are not counted: a model that fails here does not fit, one that passes may still not.
+That is for models of which no plan can be made. Activations come on top and are not counted: one that passes may still
+not fit; and one that fails may be streamed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from engine.compat.machine import Machine
 from engine.units import size
 
 BASIS = "the parameters of its largest component alone; activations come on top"
+LARGER_CARD = "Use a card with more memory, a smaller model, or the CPU."
+LARGER_BOX = "Use a box with more memory, or a smaller model."
+ON_CPU = Remedy("lower-memory-profile", "wan-tui --run JOB.toml --set device=cpu")
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,8 @@ def fits(parameters: Mapping[str, int], machine: Machine) -> bool | None:
     return None if wanted is None or there is None else wanted.bytes <= there
 
 
-def judge_hardware(parameters: Mapping[str, int], machine: Machine) -> Iterator[Finding]:
-    """What is to say about the device, its memory and the host's."""
+def judge_device(machine: Machine) -> Iterator[Finding]:
+    """What is to say about the device a job takes by itself."""
     card = machine.card
     if card is None:
         yield _without_card(machine)
@@ -74,7 +78,11 @@ def judge_hardware(parameters: Mapping[str, int], machine: Machine) -> Iterator[
             f"{card.name} (compute capability {'.'.join(map(str, card.capability or ()))}) does not compute in bf16: "
             "everything runs in fp32, in twice the memory.",
         )
-    wanted = need_here(parameters, machine)
+
+
+def judge_memory(parameters: Mapping[str, int], machine: Machine) -> Iterator[Finding]:
+    """What is to say where the largest component has no room."""
+    wanted, card = need_here(parameters, machine), machine.card
     if wanted is None:
         return
     what = f"its {wanted.component} takes {size(wanted.bytes)} in {wanted.dtype}"
@@ -84,8 +92,8 @@ def judge_hardware(parameters: Mapping[str, int], machine: Machine) -> Iterator[
             "vram-low",
             f"It does not fit on {card.name}: {what}, and the card has {size(card.total_bytes)}.",
             f"Judged by {BASIS}.",
-            ("Use a card with more memory, a smaller model, or the CPU.",),
-            (Remedy("lower-memory-profile", "wan-tui --run JOB.toml --set device=cpu"),),
+            (LARGER_CARD,),
+            (ON_CPU,),
         )
     if wanted.bytes > machine.ram_bytes:
         yield Finding(
@@ -93,7 +101,7 @@ def judge_hardware(parameters: Mapping[str, int], machine: Machine) -> Iterator[
             "ram-low",
             f"It does not fit in this box's memory: {what}, and there are {size(machine.ram_bytes)} of RAM.",
             f"Judged by {BASIS}.",
-            ("Use a box with more memory, or a smaller model.",),
+            (LARGER_BOX,),
         )
 
 

@@ -221,11 +221,11 @@ def _told(item: Item, bus: Bus) -> Iterator[None]:
     try:
         yield
     except WanError as error:
-        _failed(bus, item, error)
+        bus.publish(Failed.of(item.id, error))
         raise
     except OSError as error:
         named = disk_error(error, models_root() or hub_cache())
-        _failed(bus, item, named)
+        bus.publish(Failed.of(item.id, named))
         raise named from error
     except Cancelled:
         kept = look(item, Digests()).present_bytes
@@ -237,19 +237,5 @@ def _told(item: Item, bus: Bus) -> Iterator[None]:
             suggestions=["Download it again: it goes on where it stopped."],
             actions=["download"],
         )
-        _failed(bus, item, stopped)
+        bus.publish(Failed.of(item.id, stopped))
         raise
-
-
-def _failed(bus: Bus, item: Item, error: WanError) -> None:
-    bus.publish(
-        Failed(
-            job=item.id,
-            id=item.id,
-            code=error.code,
-            message=error.message,
-            cause=error.cause,
-            suggestions=error.suggestions,
-            actions=error.actions,
-        )
-    )

@@ -15,7 +15,7 @@ from engine.library.item import Item, Source
 from engine.library.jsonfile import read_json
 from engine.library.listing import File, Listing, is_needed, read_lock
 from engine.library.place import OURS, Place, serving, walk
-from engine.paths import data_place, hub_cache, models_root
+from engine.paths import hub_cache, models_root, shipped
 
 STATES = ("absent", "partial", "corrupt", "complete", "verified")  # the better a copy, the later
 
@@ -84,7 +84,7 @@ def made_folder(item: Item) -> Path:
 
 
 def _own_folder(spec: ModelSpec) -> Path | None:
-    return data_place() / spec.id if spec.builtin else spec.path
+    return shipped(spec.name) if spec.builtin else spec.path
 
 
 def _best(source: Source, spec: ModelSpec, digests: Digests) -> OnDisk:

@@ -20,7 +20,7 @@ from engine.library.listing import is_needed
 from engine.library.locate import is_component, look, made_folder
 from engine.library.locks import try_lock
 from engine.library.place import OURS, Place, places, walk
-from engine.paths import data_place, hub_cache, models_root
+from engine.paths import hub_cache, models_root
 
 _HALF = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
@@ -51,6 +51,8 @@ class Removal:
 def plan_removal(item: Item, catalog: Catalog) -> Removal:
     """What removing an item takes away. Raises `ModelError` for what this program may not take away, `RunError` while
     something writes to it."""
+    if item.spec.builtin:
+        raise ModelError("not-ours", f"{item.id} is a part of this program: it is not removed.")
     if item.spec.path and item.variant is None:
         raise ModelError(
             "not-ours",
@@ -61,7 +63,7 @@ def plan_removal(item: Item, catalog: Catalog) -> Removal:
     files: list[Path] = []
     kept: list[Path] = []
     if not item.sources:
-        own = made_folder(item) if item.made else data_place() / item.spec.id
+        own = made_folder(item)
         folders = [own] if own.is_dir() else []
         for folder in folders:
             _refuse_foreign(folder, item)
@@ -282,7 +284,7 @@ def _in_store(gone: list[Path]) -> tuple[Any, int]:
 
 def _tops() -> set[Path]:
     """The folders that hold all models: they stay."""
-    return {top for top in (models_root(), hub_cache(), hub_cache().parent / "wan-tui", data_place()) if top}
+    return {top for top in (models_root(), hub_cache(), hub_cache().parent / "wan-tui") if top}
 
 
 def _prune(folder: Path) -> None:

@@ -1,8 +1,8 @@
-"""The traces of all models of the catalog, made for the package: `python -m engine.memory.known [FOLDER…]`.
+"""The traces of all models of the catalog, made for the package: `python -m engine.memory.known`.
 
-The folders are models besides: that of the built-in one. Figures of the same versions and format are kept as they are.
-With them the first plan of a known model needs no torch. They hold for a minor version of diffusers and a major one of
-transformers; with others each is made again when it is first needed.
+Figures of the same versions and format are kept as they are; what no model asks for any more is left out. With them the
+first plan of a known model needs no torch. They hold for a minor version of diffusers and a major one of transformers;
+with others each is made again when it is first needed.
 """
 
 from __future__ import annotations
@@ -18,22 +18,21 @@ from engine.compat.folder import open_folder
 from engine.memory import traced
 from engine.memory.parts import PRECISIONS, model_of_folder, model_of_spec
 from engine.memory.unknown import trace
+from engine.paths import shipped
 
 _FILE = Path(__file__).with_name("known.json")
 
 
 def main() -> None:
     """Trace every model, and write what was found beside this file."""
-    values: dict[str, Any] = dict(traced.shipped())
+    values: dict[str, Any] = {}
     traced.begin_collecting(values)
-    catalog = load_catalog().models
-    models = [(spec.id, model_of_spec(spec), _pictures(spec)) for spec in catalog]
-    models += [(folder, model_of_folder(open_folder(Path(folder))), (False, True)) for folder in sys.argv[1:]]
-    for name, model, pictures in models:
+    for spec in load_catalog().models:
+        model = model_of_folder(open_folder(shipped(spec.name))) if spec.builtin else model_of_spec(spec)
         since, before = time.monotonic(), len(values)
         for precision in PRECISIONS:
-            trace(model, precision, pictures)
-        print(f"{name}: {len(values) - before} traces, {time.monotonic() - since:.1f} s", flush=True)
+            trace(model, precision, _pictures(spec))
+        print(f"{spec.id}: {len(values) - before} traces, {time.monotonic() - since:.1f} s", flush=True)
     table = {"format": traced.FORMAT, "versions": traced.versions(), "values": dict(sorted(values.items()))}
     _FILE.write_text(json.dumps(table, separators=(",", ":")) + "\n")
     print(f"{len(values)} traces, {_FILE.stat().st_size / 1e3:.0f} kB", file=sys.stderr)

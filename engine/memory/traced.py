@@ -100,7 +100,8 @@ _collecting: dict[str, Any] | None = None
 
 
 def begin_collecting(into: dict[str, Any]) -> None:
-    """From now on figures are kept in `into`, and nothing kept before is read: for making the file that ships."""
+    """From now on figures that are asked for are kept in `into`, and of those kept before none is read but what ships:
+    for making that file anew."""
     global _collecting
     _collecting = into
 
@@ -108,7 +109,10 @@ def begin_collecting(into: dict[str, Any]) -> None:
 def kept(what: Mapping[str, Any]) -> Any:
     """What was kept of `what`; None where nothing usable is."""
     if _collecting is not None:
-        return _collecting.get(key_of(what))
+        key = key_of(what)
+        if key in shipped():
+            _collecting.setdefault(key, shipped()[key])
+        return _collecting.get(key)
     if (value := shipped().get(key_of(what))) is not None:
         return value
     try:

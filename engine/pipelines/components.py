@@ -29,7 +29,7 @@ from engine.compat.folder import FROM_TRANSFORMERS, HALF_ON_GPU, LIBRARIES, LOAD
 from engine.control import Control
 from engine.errors import ModelError, WanError
 from engine.memory.ladder import Hold, hold, ran_out
-from engine.paths import data_place
+from engine.paths import shipped
 from engine.pipelines.offload import lift, settle, settle_vae
 from engine.pipelines.trusted import trusted_class
 from engine.voice import Voice
@@ -149,7 +149,7 @@ class Components:
         except WanError:
             raise
         except Exception as error:
-            if self.folder.path.parent == data_place() or not _of_the_model(error):
+            if self.folder.path == shipped("demo") or not _of_the_model(error):
                 raise
             log.error("the model in %s failed while it %s", self.folder.path, doing, exc_info=error)
             where = str(self.folder.path)

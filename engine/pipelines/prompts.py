@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from safetensors.torch import save
 
 from engine.compat.anatomy import PICKLES
 from engine.library.digest import digest
-from engine.paths import cache_dir, write_atomic
+from engine.paths import cache_dir, drop_oldest, write_atomic
 from engine.pipelines.assemble import assemble
 from engine.pipelines.components import Components
 
@@ -45,14 +46,28 @@ class Embeddings:
         return self.prompts[0]
 
 
-def encode_prompts(
-    components: Components, pipeline: str, prompt: str, negative: str | None, segments: Sequence[str] = ()
-) -> Embeddings:
-    """Embed both prompts, from disk where they are kept. Warns when words are dropped.
+@dataclass(frozen=True)
+class _Lost:
+    """What of a cleaned text says nothing: from where on it is dropped, and words that no token stands for."""
 
-    `segments` are the prompts of a job that has some: they are embedded in place of its own.
+    until: int | None
+    unknown: tuple[tuple[int, int], ...]
+
+
+def encode_prompts(
+    components: Components,
+    pipeline: str,
+    prompt: str,
+    negative: str | None,
+    segments: Sequence[str] = (),
+    known: str | None = None,
+) -> Embeddings:
+    """Embed both prompts, from disk where they are kept. Warns when words are dropped, or say nothing to the model.
+
+    `segments` are the prompts of a job that has some: they are embedded in place of its own. `known` tells what a model
+    of few words understands.
     """
-    encode = _Encoder(components, pipeline)
+    encode = _Encoder(components, pipeline, known)
     texts = {f"the prompt of segment {number}": text for number, text in enumerate(segments, 1)} or {"prompt": prompt}
     prompts = tuple(encode(text, label) for label, text in texts.items())
     return Embeddings(prompts, None if negative is None else encode(negative, "negative_prompt"))
@@ -61,8 +76,8 @@ def encode_prompts(
 class _Encoder:
     """Embeds one text after another with the components of one model."""
 
-    def __init__(self, components: Components, pipeline: str) -> None:
-        self._components = components
+    def __init__(self, components: Components, pipeline: str, known: str | None) -> None:
+        self._components, self._known = components, known
         # Only the text side: everything else of the pipeline stays away.
         self._pipe_parts = (pipeline, ("transformer", "transformer_2", "vae", "image_encoder", "image_processor"))
         self._pipe: Any = None
@@ -86,15 +101,22 @@ class _Encoder:
         kept = _read(key, self._width)
         if kept is None:
             with self._components.at_work("encodes the prompt"):
-                kept = self._encode(text), self._kept_until(cleaned)
+                kept = self._encode(text), self._lost(cleaned)
             _keep(key, *kept)
-        embedding, until = kept
-        if until is not None:
+        embedding, lost = kept
+        self._tell(cleaned, lost, label)
+        return embedding.to(self._components.placement.device)
+
+    def _tell(self, cleaned: str, lost: _Lost, label: str) -> None:
+        if lost.until is not None:
             self._components.voice.warn(
                 "prompt-truncated",
-                f"{label} is longer than {TOKENS} tokens; dropped from: “{_first_words(cleaned[until:])}”.",
+                f"{label} is longer than {TOKENS} tokens; dropped from: “{_first_words(cleaned[lost.until :])}”.",
             )
-        return embedding.to(self._components.placement.device)
+        if lost.unknown:
+            words = ", ".join(dict.fromkeys(cleaned[begin:end] for begin, end in lost.unknown))
+            told = f"{label} has words that say nothing to this model: {_first_words(words)}."
+            self._components.voice.warn("words-unknown", f"{told} {self._known}" if self._known else told)
 
     def _encode(self, text: str) -> torch.Tensor:
         if self._pipe is None:
@@ -109,9 +131,15 @@ class _Encoder:
             )
         return embedding.cpu().contiguous()  # type: ignore[no-any-return]
 
-    def _kept_until(self, cleaned: str) -> int | None:
-        """Where in the cleaned text the first dropped word begins; None when all of it fits."""
+    def _lost(self, cleaned: str) -> _Lost:
         tokenizer = self._components.small("tokenizer")
+        words = [found.span() for found in re.finditer(r"\w+", cleaned)]
+        each = tokenizer([cleaned[slice(*word)] for word in words], add_special_tokens=False).input_ids if words else []
+        unknown = (word for word, ids in zip(words, each, strict=True) if {*ids} <= {tokenizer.unk_token_id})
+        return _Lost(self._kept_until(tokenizer, cleaned), tuple(unknown))
+
+    def _kept_until(self, tokenizer: Any, cleaned: str) -> int | None:
+        """Where in the cleaned text the first dropped word begins; None when all of it fits."""
         if len(tokenizer(cleaned).input_ids) <= TOKENS:
             return None
         offsets = tokenizer(cleaned, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
@@ -148,33 +176,24 @@ def _store() -> Path:
     return folder
 
 
-def _read(key: str, width: object) -> tuple[torch.Tensor, int | None] | None:
+def _read(key: str, width: object) -> tuple[torch.Tensor, _Lost] | None:
     """What is kept under `key`; None where nothing usable is: it is made again."""
     try:
         file = _store() / f"{key}.safetensors"
         with safe_open(file, "pt") as kept:
-            until = kept.metadata()["until"]
+            until, unknown = json.loads(kept.metadata()["lost"])
             embedding = kept.get_tensor("embedding")
         file.touch()  # the oldest go first
-        found = embedding, int(until) if until else None
+        found = embedding, _Lost(until, tuple((begin, end) for begin, end in unknown))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
     return found if embedding.shape == (1, TOKENS, width) else None
 
 
-def _keep(key: str, embedding: torch.Tensor, until: int | None) -> None:
+def _keep(key: str, embedding: torch.Tensor, lost: _Lost) -> None:
     """Keep an embedding, and let the oldest go. A cache that cannot be written costs time later, nothing else."""
-    data = save({"embedding": embedding}, {"until": "" if until is None else str(until)})
+    data = save({"embedding": embedding}, {"lost": json.dumps([lost.until, lost.unknown])})
     with suppress(OSError):
         file = _store() / f"{key}.safetensors"
         write_atomic(file, data)
-        _make_room(file.parent)
-
-
-def _make_room(folder: Path) -> None:
-    entries = sorted(((f.stat().st_mtime_ns, f.stat().st_size, f) for f in folder.glob("*.safetensors")), reverse=True)
-    total = 0
-    for _, size, entry in entries:
-        total += size
-        if total > KEPT_BYTES:
-            entry.unlink(missing_ok=True)
+        drop_oldest(file.parent, "*.safetensors", KEPT_BYTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from engine.catalog import Catalog, ModelSpec
@@ -13,18 +14,20 @@ from engine.compat.copy import judge_copy
 from engine.compat.examine import examine
 from engine.compat.fallback import alternatives, usable_components
 from engine.compat.finding import SEVERITIES, Finding, as_finding, remedy, verdict
-from engine.compat.fit import judge_disk, judge_hardware, need_here
+from engine.compat.fit import fits, judge_device, judge_disk, judge_memory, need_here
 from engine.compat.foreign import judge_foreign
 from engine.compat.identify import alike, component_parameters, folder_item, parameters, wan_version
 from engine.compat.libraries import facts_of, judge_libraries
 from engine.compat.machine import Machine, this_machine
 from engine.compat.registry import load_registry
-from engine.compat.report import Report
 from engine.errors import JobError, ModelError
 from engine.library.digest import Digests
 from engine.library.item import Item
 from engine.library.locate import OnDisk, look
+from engine.memory.parts import model_of_folder
 from engine.pipelines.families import Recipe, recipe
+from engine.runtime.outlook import Outlook, judge_outlook, outlook_of, outlooks
+from engine.runtime.report import Report
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def check(about: Subject, catalog: Catalog) -> Report:
     families = {family for found in anatomy.recognised.values() for family in found.families}
     family = families.pop() if len(families) == 1 else None
     tasks = _tasks_of(family, catalog)
-    others = alternatives(tasks, None, _candidates(catalog), machine)
+    others = alternatives(tasks, None, _candidates(catalog), partial(_fits, machine))
     return Report(about.name, path, family, None, tasks, None, anatomy, findings, machine, alternatives=others)
 
 
@@ -99,8 +102,12 @@ def _check_item(name: str, item: Item, anatomy: Anatomy | None, catalog: Catalog
     findings += [Finding("note", "registry-left-out", problem) for problem in registry.problems]
     facts = facts_of(item, anatomy, registry)
     counts = (component_parameters(anatomy) if anatomy else None) or parameters(spec)
+    like = alike(anatomy, spec.family, catalog) if anatomy and spec.path else ()
+    sound = anatomy if verdict(findings) != "cannot-run" else None
+    outlook = None if waits else _outlook(catalog.find(like[0])[0] if like else spec, sound, machine)
     if not waits:
-        findings += [*judge_libraries(item, facts, anatomy), *judge_hardware(counts, machine)]
+        findings += [*judge_libraries(item, facts, anatomy), *judge_device(machine)]
+        findings += judge_outlook(outlook) if outlook else judge_memory(counts, machine)
     if any(finding.code == "model-absent" for finding in findings) and item.expected_bytes:
         findings += judge_disk(max(0, item.expected_bytes - disk.present_bytes), machine)
     report = Report(
@@ -114,10 +121,27 @@ def _check_item(name: str, item: Item, anatomy: Anatomy | None, catalog: Catalog
         _ordered(findings),
         machine,
         need_here(counts, machine),
-        alike(anatomy, spec.family, catalog) if anatomy and spec.path else (),
+        like,
         facts=facts.as_dict(),
+        outlook=outlook,
     )
     return report if report.verdict == "runs" else _with_ways_out(report, spec, catalog)
+
+
+def _outlook(spec: ModelSpec, anatomy: Anatomy | None, machine: Machine) -> Outlook | None:
+    """How its own clip goes onto this box; None where no plan can be made. `anatomy` is that of a sound folder.
+
+    `spec` is the published model where the folder is built like one: a fine-tune takes what that does.
+    """
+    if spec.architecture or anatomy is None or anatomy.folder is None:
+        return outlooks([spec], machine).get(spec.id)
+    return outlook_of(spec, model_of_folder(anatomy.folder), machine)
+
+
+def _fits(machine: Machine, spec: ModelSpec) -> bool | None:
+    """Whether a model of the catalog goes onto this box: by a plan, else by its largest component; None is unknown."""
+    known = outlooks([spec], machine).get(spec.id)
+    return known.fits if known else fits(parameters(spec), machine)
 
 
 def _judge_place(item: Item, disk: OnDisk) -> Iterator[Finding]:
@@ -126,7 +150,7 @@ def _judge_place(item: Item, disk: OnDisk) -> Iterator[Finding]:
     if path and not os.path.lexists(path):
         message = f"{item.id} is not at {path}."
         yield Finding("error", "model-absent", message, suggestions=("Check its path.",))
-    elif not path and not item.spec.builtin:  # the built-in one is made when it is first run
+    elif not path:
         yield from judge_copy(item, disk)
 
 
@@ -146,11 +170,11 @@ def _with_ways_out(report: Report, spec: ModelSpec, catalog: Catalog) -> Report:
     if report.like:  # what is lost is told beside the published model
         known, _ = catalog.find(report.like[0])
         spec = replace(spec, architecture=known.architecture, boundary_ratio=known.boundary_ratio)
-    return replace(
-        report,
-        usable=usable_components(report.anatomy, report.findings) if report.anatomy and stuck else (),
-        alternatives=alternatives(spec.tasks, spec, _candidates(catalog), report.machine) if stuck or small else (),
-    )
+    usable = usable_components(report.anatomy, report.findings) if report.anatomy and stuck else ()
+    if not (stuck or small):
+        return replace(report, usable=usable)
+    others = alternatives(spec.tasks, spec, _candidates(catalog), partial(_fits, report.machine))
+    return replace(report, usable=usable, alternatives=others)
 
 
 def _read_files(path: Path, disk: OnDisk) -> tuple[Anatomy, tuple[Finding, ...]]:

@@ -18,7 +18,6 @@ from typing import Any
 from engine.catalog import Catalog
 from engine.compat.finding import Finding
 from engine.compat.redact import known_secrets, redacted
-from engine.compat.report import Report
 from engine.control import Control
 from engine.errors import Cancelled, FitError, JobError, ModelError
 from engine.events import Bus
@@ -30,6 +29,7 @@ from engine.paths import state_dir, write_atomic
 from engine.runtime.check import Subject, check
 from engine.runtime.failure import explain
 from engine.runtime.record import versions
+from engine.runtime.report import Report
 from engine.runtime.smoke import file_name
 from engine.runtime.testload import check_device, loadable, try_load
 
@@ -128,6 +128,7 @@ def _facts(about: Subject, report: Report) -> Facts:
             "mark": _mark(about),
             **{key: said[key] for key in ("path", "state", "family", "version", "tasks", "architecture", "like")},
             "memory": said["memory"],
+            "outlook": said["outlook"],
             "files": list(_files(about.item, report)),
             "usable_components": said["usable_components"],
             "registry": said["registry"],

@@ -44,7 +44,7 @@ _USED_BY = {"strength": ("video",), "conditioning_scale": ("vace",)}
 
 @dataclass(frozen=True)
 class Checked:
-    """A job that may run: complete, with its model, its folder (None while the built-in model is not made yet)."""
+    """A job that may run: complete, with its model and its folder (None in a plan of a model that is not here)."""
 
     job: Job
     file: Path
@@ -76,11 +76,10 @@ def prepare(
     item, reasons = _model(job, file, catalog)
     spec = item.spec
     _check_task(job, spec, catalog)
-    # The built-in one is looked at, and mended, when it runs.
-    disk = OnDisk("absent") if spec.builtin else look(item, Digests())
+    disk = look(item, Digests())
     if disk.state == "corrupt":
         refuse(judge_copy(item, disk))
-    from_catalog = spec.builtin or (need_not_be_here and not disk.whole and bool(spec.architecture))
+    from_catalog = need_not_be_here and not disk.whole and bool(spec.architecture)
     folder = None if from_catalog else _folder(spec, disk)
     complete = _complete(job, item, folder, file, output)
     _check_text(complete, file)

@@ -25,7 +25,7 @@ from engine.video.ffmpeg import read_with_ffmpeg
 from engine.video.probe import probe
 from engine.voice import Voice
 
-PROMPT = "a red circle moving right over a white background"
+PROMPT = "a red circle moving right over a gray background"  # white would be clipped to one value
 FRAMES, SEED = 5, 7
 _LEAST_SIDE, _LEAST_CELLS = 64, 4
 _STEPS, _MOST_STEPS = 2, 50

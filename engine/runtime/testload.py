@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.catalog import Catalog
-from engine.compat.anatomy import read_anatomy
+from engine.compat.copy import AGAIN
 from engine.compat.examine import cleared
 from engine.compat.finding import refuse, remedy
 from engine.compat.fit import need
@@ -19,7 +19,6 @@ from engine.compat.folder import LOADABLE, WEIGHTLESS, ModelFolder
 from engine.compat.grant import PIPELINE
 from engine.compat.identify import component_parameters, folder_item
 from engine.compat.machine import Machine
-from engine.compat.report import Report
 from engine.control import Control
 from engine.errors import Exit, FitError, JobError, ModelError, WanError
 from engine.events import Bus
@@ -31,6 +30,7 @@ from engine.runtime.check import Subject
 from engine.runtime.failure import explain
 from engine.runtime.heavy import load_libraries
 from engine.runtime.locks import device_lock
+from engine.runtime.report import Report
 from engine.runtime.smoke import PROMPT, Smoke, smoke
 from engine.units import size
 from engine.voice import Voice
@@ -177,11 +177,7 @@ def try_load(
 
 
 def _folder(item: Item, report: Report) -> ModelFolder:
-    """The folder as a run has it: the built-in one is made, or mended; with what of its code the user trusts."""
-    if item.spec.builtin:
-        from engine.pipelines.demo import make_demo
-
-        return cleared(item, read_anatomy(make_demo(item.spec.id)))
+    """The folder as a run has it, with what of its code the user trusts."""
     assert report.anatomy  # nothing else is loadable
     return cleared(item, report.anatomy)
 
@@ -258,7 +254,7 @@ def _mendable(part: Tried, item: Item, folder: Path) -> Tried:
         return part
     actions: tuple[str, ...] = ()
     if item.spec.builtin:
-        helps = f"Remove {folder}: it is made again."
+        helps = AGAIN
     elif item.sources or item.made:
         helps, actions = remedy("repair", "models", "verify", item.id, "--repair").command, ("repair",)
     else:

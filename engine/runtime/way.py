@@ -62,8 +62,8 @@ def travel(job: Traveller) -> JobFinished:
         job.note(device=device.uuid)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         voice.enter("check")
-        folder = _on_disk(job.asked, voice)
-        plan = _planned(replace(job.asked, folder=folder.path), device.uuid, why, voice, measure=True)
+        folder = _checked_folder(job.asked, voice)
+        plan = _planned(job.asked, device.uuid, why, voice, measure=True)
         job.note(recorded={"plan": planned(plan, job.asked.spec.family)})
         peak = PeakMemory(plan.device)  # what planning took is over
         output = _stages(replace(job, asked=_in_windows(job.asked, plan)), folder, plan, started, voice)
@@ -77,8 +77,7 @@ def rehearse(asked: Checked, bus: Bus) -> None:
     device, why = _device(asked)
     voice = Voice(bus, asked.file.name, lambda: (None, None))
     voice.enter("check")
-    if asked.folder:
-        _checked_folder(asked, asked.folder, voice)
+    _checked_folder(asked, voice)
     voice.leave()
     learn_pace(device)
     _planned(asked, device.uuid, why, voice, measure=False)
@@ -90,27 +89,13 @@ def _device(asked: Checked) -> tuple[Device, str]:
     return choose_device("cpu" if asked.job.memory.profile == "cpu" else asked.job.device)
 
 
-def _checked_folder(asked: Checked, path: Path, voice: Voice) -> ModelFolder:
+def _checked_folder(asked: Checked, voice: Voice) -> ModelFolder:
     """The folder as it is now; what does not stop the run is told."""
-    admitted = admit(asked.item, path, asked.recipe.components)
+    assert asked.folder  # only a plan does without
+    admitted = admit(asked.item, asked.folder, asked.recipe.components)
     for finding in admitted.warnings:
         voice.warn(finding.code, finding.message)
     return admitted.folder
-
-
-def _on_disk(asked: Checked, voice: Voice) -> ModelFolder:
-    """The folder, which keeps the rules; that of the built-in model is made where it is not there."""
-    folder = _checked_folder(asked, asked.folder or _built_in(asked, voice), voice)
-    if asked.spec.builtin and asked.spec.note:
-        voice.warn("model-note", asked.spec.note)
-    return folder
-
-
-def _built_in(asked: Checked, voice: Voice) -> Path:
-    from engine.pipelines.demo import make_demo
-
-    with voice.during("load", asked.spec.id):
-        return make_demo(asked.spec.id)
 
 
 def _planned(asked: Checked, device: str, why: str, voice: Voice, *, measure: bool) -> Plan:
@@ -156,6 +141,7 @@ def _stages(job: Traveller, folder: ModelFolder, plan: Plan, started: str, voice
     rescue, course = Rescue(components, plan, request.memory.vram_limit, job.note), Course()
     pipeline, texts = asked.recipe.pipeline, [segment.prompt for segment in request.segments]
     negative = request.negative_prompt if (request.guidance or 0) > 1 else None
+    known = asked.spec.note if asked.spec.builtin else None
     if texts and request.prompt:
         voice.warn("prompt-unused", "The job's prompt is not used: each of its [[segments]] has its own.")
 
@@ -165,7 +151,9 @@ def _stages(job: Traveller, folder: ModelFolder, plan: Plan, started: str, voice
 
     try:
         voice.enter("encode")
-        embeddings = rescue.run("encode", lambda: encode_prompts(components, pipeline, request.prompt, negative, texts))
+        embeddings = rescue.run(
+            "encode", lambda: encode_prompts(components, pipeline, request.prompt, negative, texts, known)
+        )
         latents = rescue.run("denoise", lambda: denoise(components, asked.recipe, request, embeddings, course))
         voice.leave()
         output = decode_and_write(Film(request, asked.recipe, text, job.note), components, latents, rescue)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.control import Control
-from engine.paths import cache_dir, write_atomic
+from engine.paths import cache_dir, drop_oldest, write_atomic
 from engine.regular import regular_bytes
 from engine.video.ffmpeg import check_ffmpeg
 from engine.video.source import bad_input, check_source
@@ -213,13 +213,4 @@ def _keep(kept: Path, frame: Frame) -> None:
     """Keep a still, and let the oldest go. A cache that cannot be written costs time later, nothing else."""
     with suppress(OSError):
         write_atomic(kept, b"P6\n%d %d\n255\n" % (frame.width, frame.height) + frame.rgb)
-        _make_room(kept.parent)
-
-
-def _make_room(folder: Path) -> None:
-    entries = sorted(((f.stat().st_mtime_ns, f.stat().st_size, f) for f in folder.glob("*.ppm")), reverse=True)
-    total = 0
-    for _, size, entry in entries:
-        total += size
-        if total > KEPT_BYTES:
-            entry.unlink(missing_ok=True)
+        drop_oldest(kept.parent, "*.ppm", KEPT_BYTES)

@@ -7,9 +7,9 @@ import json
 import sys
 
 from engine.catalog import Catalog, load_catalog
-from engine.compat.report import Report
 from engine.errors import Exit, JobError
 from engine.runtime.check import Subject, check, subject
+from engine.runtime.report import Report
 from wan_tui.cli.errors import answered
 from wan_tui.cli.layout import laid_out, width_of
 from wan_tui.telling import lines, title

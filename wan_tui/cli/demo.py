@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from engine.events import Event, JobFinished
 from engine.jobfile import job_from_table
 from wan_tui.headless import Asked, run_jobs
 
-PROMPT = "a red circle moving right over a white background"
+PROMPT = "a yellow star bouncing on a black background"
 
 
 def command(args: argparse.Namespace) -> int:
@@ -16,4 +17,12 @@ def command(args: argparse.Namespace) -> int:
     table: dict[str, object] = {"model": "demo@1", "prompt": args.prompt or PROMPT}
     if args.image:
         table["inputs"] = {"image": args.image}
-    return run_jobs([Asked(here, lambda: job_from_table(table, here))], args)
+    heard: list[Event] = []
+    status = run_jobs([Asked(here, lambda: job_from_table(table, here))], args, heard.append)
+    if not (args.quiet or args.json):
+        from wan_tui.filmstrip import show
+
+        for event in heard:
+            if isinstance(event, JobFinished) and event.output:
+                show(Path(event.output), event.fps or 1)
+    return status

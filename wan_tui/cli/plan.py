@@ -17,7 +17,6 @@ from engine.errors import Exit, JobError
 from engine.hardware import Device, choose_device, cpu
 from engine.job import expand
 from engine.jobfile import Refused, read_job, size_in_bytes
-from engine.library.locate import locate
 from engine.memory.plan import Plan
 from engine.runtime.foresee import foresee, learn_pace
 from engine.runtime.prepare import Checked, prepare
@@ -82,10 +81,6 @@ def _planned(args: argparse.Namespace, vram: int | None) -> Plan:
     one = replace(expand(job)[0], device="cpu" if wanted == "cpu" else "auto")
     asked = prepare(one, file, load_catalog(), need_not_be_here=True)
     reasons = [f"{job.count} videos are asked for: the figures are those of one"] if job.count > 1 else []
-    if asked.spec.builtin:  # it has a folder once it has run
-        disk = locate(asked.spec)
-        asked = replace(asked, folder=disk.path if disk.whole else None)
-        reasons += [] if disk.whole else [f"{asked.spec.id} is made when it first runs: more is known then"]
     return _foreseen(asked, wanted, machine, vram, (*asked.reasons, *reasons))
 
 

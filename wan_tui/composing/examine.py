@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.catalog import Catalog, ModelSpec
 from engine.compat.anatomy import read_anatomy
-from engine.compat.fit import Need, judge_hardware, need
+from engine.compat.fit import Need, judge_device, judge_memory, need
 from engine.compat.identify import component_parameters, parameters
 from engine.compat.machine import this_machine
 from engine.errors import JobError, ModelError, WanError
@@ -185,7 +185,9 @@ def _notes(
         return tuple(own)
     if seat.device is None and wanted != "auto":
         return (*own, f"Which device {wanted} is here is known when the job runs.")
-    judged = judge_hardware(counts if plan is None or plan.fits is None else {}, seat.machine)
+    judged = [*judge_device(seat.machine)]
+    if plan is None or plan.fits is None:
+        judged += judge_memory(counts, seat.machine)
     told = [finding.message for finding in judged if not (wanted == "cpu" and finding.code in _OF_THE_CARD)]
     return (*own, *told)
 

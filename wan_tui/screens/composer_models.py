@@ -34,7 +34,7 @@ def model_options(catalog: Catalog, folder_key: str) -> list[Option]:
     ranked = []
     for at, spec in enumerate(catalog.models):
         runs = support(spec).runs
-        here = spec.builtin or locate(spec).whole
+        here = locate(spec).whole
         note = "does not run yet" if not runs else "built in" if spec.builtin else "on disk" if here else "to download"
         ranked.append(((not here, not runs, at), Option(spec.id, f"{spec.id}  {spec.title}", _about(spec), note)))
     return [

@@ -28,8 +28,8 @@ from wan_tui.widgets.trouble import Way
 
 if TYPE_CHECKING:
     from engine.compat.machine import Machine
-    from engine.compat.report import Report
     from engine.runtime.check import Subject
+    from engine.runtime.report import Report
     from wan_tui.app import WanApp
 
 _CARDS = 2  # at first sight, where there is little room

@@ -38,9 +38,9 @@ def _card_line(card: Card, number: int) -> Line:
 
 def _without(machine: Machine) -> Iterator[Line]:
     """What is to say where torch can use no card: in the words of a report."""
-    from engine.compat.fit import judge_hardware  # loaded by whoever found out about the machine
+    from engine.compat.fit import judge_device  # loaded by whoever found out about the machine
 
-    for finding in judge_hardware({}, machine):
+    for finding in judge_device(machine):
         grave = finding.severity == "warning"
         yield Line(finding.message, "" if machine.cards else "gpu", "$warning" if grave else "")
 

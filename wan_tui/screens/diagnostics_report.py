@@ -11,7 +11,7 @@ from wan_tui.screens.diagnostics_pane import GAP, Line
 
 if TYPE_CHECKING:
     from engine.compat.finding import Finding
-    from engine.compat.report import Report
+    from engine.runtime.report import Report
 
 _SIGNS = {"runs": ("✓", "$success"), "conditions": ("!", "$warning"), "cannot-run": ("✗", "$error")}
 _MARKS = {"error": "bold $error", "warning": "bold $warning", "note": "$foreground-muted"}

@@ -12,7 +12,7 @@ from wan_tui.screens.library_rows import HERE
 from wan_tui.widgets.listing import Cell, Column, Row
 
 if TYPE_CHECKING:
-    from engine.compat.report import Report
+    from engine.runtime.report import Report
 
 BOX = "\0box"  # the key of this box among models and paths
 COLUMNS = (
@@ -62,7 +62,7 @@ def gather() -> tuple[Known, ...]:
         for variant in (None, *spec.variants):
             item = Item(spec, variant)
             disk = look(item, digests)
-            here = spec.builtin or disk.state != "absent"
+            here = disk.state != "absent"
             goes = runs and (variant is None or variant.runnable)
             bytes = disk.present_bytes if here else item.expected_bytes
             state = "built in" if spec.builtin else disk.state

@@ -94,7 +94,6 @@ class Work:
         how, severity = passed.get(ended.state, ("failed", "error"))
         self._place.app.tell(f"The smoke test of {key} {how}.", severity)
         self._show()
-        self._place.check_again()  # the built-in model is made when it is first loaded
 
     # The export
 

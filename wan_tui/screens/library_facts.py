@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wan_tui.screens.library_read import Entry
 
 _DOING = {"download": "Downloading", "verify": "Verifying", "import": "Importing", "convert": "Making"}
-_HERE = {"yes": "yes: it is made here on its first use", "not yet": "not by this version"}
+_HERE = {"yes": "yes: it comes with the program", "not yet": "not by this version"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _on_disk(entry: Entry) -> str:
 def here(entry: Entry) -> str:
     """Whether it goes onto this box."""
     if entry.outlook and entry.here not in _HERE:
-        from wan_tui.screens.library_outlook import here_text
+        from wan_tui.telling_outlook import here_text
 
         return here_text(entry.outlook)
     return _HERE.get(entry.here or "", UNKNOWN)
@@ -124,10 +124,12 @@ def hint(entry: Entry, now: Now, keys: Keys) -> str:
     match state_of(entry, now):
         case "failed":
             return f"{keys.explain} tells all of it, {keys.download} tries again"
+        case "absent" | "partial" if entry.item.spec.builtin:
+            return "it comes with the program: install wan-tui again"
         case "absent" if entry.item.sources or entry.item.made:
             return f"{keys.download} downloads it" if not entry.item.made else f"{keys.download} makes it here"
         case "absent":
-            return "it is made on its first use"
+            return f"it is not at {entry.item.spec.path}"
         case "partial" | "paused":
             return f"{keys.download} goes on with it"
         case "corrupt":

@@ -43,7 +43,7 @@ class Entry:
         if not self.support.runs or (self.item.variant and not self.item.variant.runnable):
             return "not yet"
         if self.item.spec.builtin:
-            return "yes"
+            return "yes" if self.copy.whole else None
         return self.outlook.word if self.outlook else None
 
     @property

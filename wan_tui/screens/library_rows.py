@@ -73,8 +73,8 @@ def state_text(entry: Entry, now: Now) -> tuple[str, str]:
         left = f"  {clock(latest.eta_s)}" if latest.eta_s is not None and not verb else ""
         return f"{sign} {verb}{percent(latest.all_done, latest.all_total)}{left}", "accent"
     state = state_of(entry, now)
-    if state == "absent" and entry.item.spec.builtin:
-        return "· built in", "dim"
+    if state == "complete" and entry.item.spec.builtin:
+        return "● built in", ""
     sign, word, tone = _STATES[state]
     share = f" {percent(entry.copy.present_bytes, entry.bytes)}" if word in ("part", "paused") and entry.bytes else ""
     return f"{sign} {word}{share}", tone

@@ -13,6 +13,7 @@ from engine.compat.finding import Finding, verdict
 from engine.compat.fit import Need
 from engine.compat.identify import vae_version
 from engine.compat.machine import Machine
+from engine.runtime.outlook import Outlook
 
 _MOST_LISTED = 64
 _CONFIG_KEYS = (
@@ -35,7 +36,8 @@ _CONFIG_KEYS = (
 @dataclass(frozen=True)
 class Report:
     """What `check` tells. `like` are models of the catalog of the same architecture; `usable` are the components
-    that load on their own; `alternatives` do the same task; `facts` are the registry's."""
+    that load on their own; `alternatives` do the same task; `facts` are the registry's. `outlook` tells how the model's
+    own clip goes onto this box; None where no plan can be made, and `need`, its largest component, is all there is."""
 
     name: str
     path: Path | None
@@ -51,6 +53,7 @@ class Report:
     usable: tuple[str, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    outlook: Outlook | None = None
 
     @property
     def verdict(self) -> str:
@@ -72,6 +75,7 @@ class Report:
             "architecture": architecture(self.anatomy) if self.anatomy else None,
             "like": list(self.like),
             "memory": self.need.as_dict() if self.need else None,
+            "outlook": self.outlook.as_dict() if self.outlook else None,
             "findings": [finding.as_dict() for finding in self.findings],
             "usable_components": list(self.usable),
             "alternatives": [one.as_dict() for one in self.alternatives],
