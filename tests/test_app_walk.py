@@ -369,6 +369,25 @@ def test_every_key_does_something(state: str, tmp_path: Path, monkeypatch: pytes
     assert not idle, "\n".join(idle)
 
 
+def test_in_a_terminal_too_small_no_key_of_a_place_acts() -> None:
+    async def steps(app: Watched, pilot: Pilot[int]) -> None:
+        for name in PLACES:
+            place = await go_to(app, pilot, name)
+            keys = [action.keys.split(",")[0] for action in named(name)]
+            await pilot.resize_terminal(59, 24)
+            await until(pilot, lambda place=place: place.too_small, 5)  # type: ignore[misc]
+            app.performed.clear()
+            await send(app, *keys)
+            await rest(app, pilot)
+            methods = {action.method for action in named(name)}
+            assert not methods & {one for _, one in app.performed}
+            assert app.screen is place and "This needs a terminal" in shown(app)
+            await pilot.resize_terminal(80, 24)
+            await until(pilot, lambda place=place: not place.too_small, 5)  # type: ignore[misc]
+
+    walk(steps)
+
+
 async def pressed(app: Watched, pilot: Pilot[int], name: str, action: Action, state: str) -> list[str]:
     """Press the key of an action: what is wrong where it is not done, or nothing comes of it though it is no hidden
     one."""

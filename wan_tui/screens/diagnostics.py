@@ -252,7 +252,7 @@ class Diagnostics(Place):
             key = self._list.row.key if self._list.row else BOX
         return "" if key == BOX else key
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+    def can(self, action: str) -> bool:
         if not self.is_mounted:
             return True
         if action == "smoke":

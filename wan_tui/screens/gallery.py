@@ -29,7 +29,7 @@ class Gallery(GalleryView):
     ABOUT = "Finished videos, the newest first: those of the journal, and those in the folders videos are written to."
     BINDINGS = bindings("gallery")
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+    def can(self, action: str) -> bool:
         """Without a clip there is nothing to do with one; something to compare once another one is marked."""
         if action not in _WITH_A_CLIP:
             return True

@@ -67,7 +67,7 @@ class Library(Doing):
             yield Static(id="strip")
             yield Static(id="broken")
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+    def can(self, action: str) -> bool:
         """Without a list there is nothing to do but to read it again; nothing to stop where nothing is done."""
         if self.has_class("-broken"):
             return action == "refresh"

@@ -13,7 +13,7 @@ class Monitor(MonitorView):
     ABOUT = "What the devices and the host do right now, and the job that runs. Bars: ours solid, others' striped."
     BINDINGS = bindings("monitor")
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+    def can(self, action: str) -> bool:
         """No key for a card where there is none, nor for another where there is one, nor for a job where none runs."""
         if action == "cancel":
             return self.app.live.at_work(self.app.session.waiting) is not None

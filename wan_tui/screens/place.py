@@ -75,6 +75,9 @@ class Place(Punctual, Screen[None]):
 
     # What is new
 
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.look_at_keys)
+
     def on_screen_resume(self) -> None:
         """Shown, the first time or again. A subclass may have one, too: Textual calls both."""
         if self.query(Headline):  # else the app is left while it is being built
@@ -94,6 +97,18 @@ class Place(Punctual, Screen[None]):
 
     def refresh_all(self) -> None:
         """Show everything as it is now."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """In a terminal too small to show the place nothing acts on what nobody sees."""
+        return not self.too_small and self.can(action)
+
+    @property
+    def too_small(self) -> bool:
+        return self.has_class("-tiny") or self.has_class("-flat")
+
+    def can(self, action: str) -> bool:
+        """Whether a key of the place is of use now."""
+        return True
 
     def look_at_keys(self) -> None:
         """Have the footer drawn again where other keys have become of use, and only there."""

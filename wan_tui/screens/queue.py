@@ -31,7 +31,7 @@ class Queue(QueueView):
     ABOUT = "Every job: what runs, what waits in its order, and below it what was, the newest first."
     BINDINGS = bindings("queue")
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+    def can(self, action: str) -> bool:
         """Only a job that is not over can be cancelled, and only one of ours that waits has a place in the line."""
         if action not in _WITH_A_JOB:
             return True
