@@ -31,7 +31,7 @@ _OPERATIONS: Powers = ((1, 0), (2, 0), (1, 1), (2, 1))  # of a VAE, whose middle
 _STEPS: tuple[Size, ...] = ((5, 32, 32), (13, 48, 80), (21, 64, 112))
 _SMALL_STEPS: tuple[Size, ...] = ((1, 8, 8), (1, 16, 16))
 _FULL = 3
-_FRAMES: tuple[Size, ...] = ((3, 48, 64), (5, 48, 64), (3, 64, 96), (5, 64, 96))
+_FRAMES: tuple[Size, ...] = ((3, 48, 64), (4, 48, 64), (3, 64, 96), (4, 64, 96))
 _LOOPS: tuple[Size, ...] = ((3, 16, 16), (5, 16, 16), (3, 16, 32))
 
 
