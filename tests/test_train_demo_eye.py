@@ -21,13 +21,13 @@ def filmed(frames: Frames, folder: Path) -> Seen:
 
 
 def scenes(frames: int, held: bool) -> list[Scene]:
-    """Eight of them, with all words among them."""
+    """Eight of them, with all words among them; those that are not held out begin anywhere."""
     wanted = list(zip(cycle(SHAPES), COLOURS, cycle(BACKGROUNDS), MOTIONS, strict=False))
     rng = np.random.default_rng([frames, held])
     found: list[Scene] = []
     for number in range(8):
         while True:
-            scene = sample(rng, frames, held)
+            scene = sample(rng, frames, held, anywhere=not held)
             if (scene.shape, scene.motion) == (wanted[number][0], wanted[number][3]):
                 found.append(scene)
                 break

@@ -58,13 +58,24 @@ def test_a_seed_gives_the_same_scene() -> None:
     assert scenes.sample(np.random.default_rng(3), 21, None) == scenes.sample(np.random.default_rng(3), 21, None)
 
 
+@pytest.mark.parametrize("anywhere", [False, True])
 @pytest.mark.parametrize("frames", [1, 17, 33])
-def test_shapes_stay_inside(frames: int) -> None:
+def test_shapes_stay_inside(frames: int, anywhere: bool) -> None:
     rng = np.random.default_rng(2)
     for _ in range(300):
-        xs, ys, sizes = scenes.path(scenes.sample(rng, frames, None), frames)
+        xs, ys, sizes = scenes.path(scenes.sample(rng, frames, None, anywhere), frames)
         assert min((xs - sizes).min(), (ys - sizes).min()) >= 0.0
         assert max((xs + sizes).max(), (ys + sizes).max()) <= scenes.SIDE
+
+
+def test_a_usual_path_lies_in_the_middle() -> None:
+    rng = np.random.default_rng(4)
+    usual, anywhere = (
+        [scenes.path(scenes.sample(rng, 33, None, anyhow), 33) for _ in range(200)] for anyhow in (False, True)
+    )
+    off = [max(abs(along.max() + along.min() - scenes.SIDE) / 2 for along in path[:2]) for path in usual]
+    assert 3.0 < max(off) <= 4.0
+    assert max(max(abs(along.max() + along.min() - scenes.SIDE) / 2 for along in path[:2]) for path in anywhere) > 10.0
 
 
 def test_a_longer_clip_than_fits_is_refused() -> None:

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from tools.train_demo.whole import encode_whole
 
 A_FILE = 32
 LENGTHS = (33, 17, 33, 25)  # of one file after another; the beginning of a long clip serves as a short one
-HELD_FILES = 3
+HELD = 96  # clips of combinations that training never sees
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Clips:
     latents: torch.Tensor
     shown: tuple[Shown, ...]
 
+    def each(self) -> Iterator[tuple[torch.Tensor, Shown]]:
+        return zip(self.latents, self.shown, strict=True)
+
 
 def read_clips(folder: Path, pattern: str) -> list[Clips]:
     """The files of `folder` whose name matches, as they are."""
@@ -63,9 +67,9 @@ def encode(vae: Any, frames: torch.Tensor) -> torch.Tensor:
         return encode_whole(vae, pixels).chunk(2, dim=1)[0]
 
 
-def make_file(vae: Any, file: Path, frames: int, held: bool, seed: list[int]) -> None:
+def make_file(vae: Any, file: Path, frames: int, kind: str, seed: list[int]) -> None:
     rng = np.random.default_rng(seed)
-    scenes = [sample(rng, frames, held) for _ in range(A_FILE)]
+    scenes = [sample(rng, frames, kind == "held", kind == "anywhere") for _ in range(A_FILE)]
     pictures = torch.from_numpy(np.stack([draw(scene, frames) for scene in scenes]))
     latents = torch.cat([encode(vae, pictures[i : i + 8]) for i in range(0, A_FILE, 8)])
     shown = [asdict(Shown(scene.shape, scene.colour, scene.background, scene.motion)) for scene in scenes]
@@ -89,14 +93,14 @@ def main() -> None:
         vae = vae.cuda()
     args.out.mkdir(parents=True, exist_ok=True)
     since = time.monotonic()
-    kinds = [("held", number) for number in range(HELD_FILES)]
-    kinds += [("train", number) for number in range(-(-args.count // A_FILE))]
-    for kind, number in kinds:
-        file = args.out / f"{kind}-{number:04}.safetensors"
-        if not file.exists():
-            held = kind == "held"
-            make_file(vae, file, LENGTHS[number % len(LENGTHS)], held, [args.seed, held, number])
-            print(f"{file.name} {time.monotonic() - since:.0f} s", flush=True)
+    shares = {"held": HELD, "anywhere": args.count // 4, "train": args.count}
+    for kind, count in shares.items():
+        for number in range(-(-count // A_FILE)):
+            file = args.out / f"{kind}-{number:04}.safetensors"
+            if not file.exists():
+                seed = [args.seed, list(shares).index(kind), number]
+                make_file(vae, file, LENGTHS[number % len(LENGTHS)], kind, seed)
+                print(f"{file.name} {time.monotonic() - since:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,18 +21,21 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from tools.train_demo.clips import Clips, Shown, read_clips
+from tools.train_demo.clips import Clips, read_clips
+from tools.train_demo.muon import Muon
 from tools.train_demo.network import embed, for_training, make_text_encoder, make_transformer, velocity
 from tools.train_demo.tokenizer import make_tokenizer
 from tools.train_demo.words import caption
 
 RATE = 1e-3
+RATE_OF_BLOCKS = 3e-3  # Muon's
+DECAY = 0.01
 WARM_UP = 150  # steps
 SHIFT = 3.0  # of training times towards noise, as the sampler's
 TOKENS = 2560  # of video in a batch: 32 clips of 5 latent frames
 WORDS = 24  # tokens of a caption
 PICTURES = 96  # clips in a batch of single frames, whose captions cost more than they do
-LENGTHS = {1: 0.5, 5: 0.3, 7: 0.08, 9: 0.12}  # latent frames of a batch, and how often
+LENGTHS = {1: 0.2, 5: 0.4, 7: 0.1, 9: 0.3}  # latent frames of a batch, and how often
 FROM_IMAGE = 0.4  # batches whose first latent frame is given
 UNSAID = 0.1  # captions left out
 EMA = 0.998
@@ -46,7 +49,7 @@ class State:
 
     text_encoder: Any
     transformer: Any
-    optimizer: torch.optim.Optimizer
+    optimizers: tuple[torch.optim.Optimizer, ...]
     averaged: dict[str, torch.Tensor]
     step: int = 0
     seconds: float = 0.0
@@ -88,36 +91,46 @@ class Task:
 
 
 class Data:
-    """Encoded clips, normalised, and batches of them."""
+    """Encoded clips, normalised, and batches of them. `anywhere` serves where the first frame says the place."""
 
-    def __init__(self, clips: list[Clips], vae: Path) -> None:
+    def __init__(self, vae: Path, usual: list[Clips], anywhere: list[Clips]) -> None:
         config = json.loads((vae / "config.json").read_text())
         mean, std = (torch.tensor(config[f"latents_{name}"]).view(16, 1, 1, 1) for name in ("mean", "std"))
-        self._clips: list[tuple[torch.Tensor, Shown]] = [
-            ((latents - mean) / std, shown)
-            for some in clips
-            for latents, shown in zip(some.latents, some.shown, strict=True)
-        ]
+        self._usual, self._anywhere = (
+            [((latents - mean) / std, shown) for some in clips for latents, shown in some.each()]
+            for clips in (usual, anywhere)
+        )
 
     def __len__(self) -> int:
-        return len(self._clips)
+        return len(self._usual) + len(self._anywhere)
 
     def batch(self, rng: np.random.Generator, length: int) -> Batch:
         """Clips of `length` latent frames, each with a caption of its own."""
-        long_enough = [clip for clip in self._clips if clip[0].shape[1] >= length]
+        given = int(length > 1 and rng.random() < FROM_IMAGE)
+        clips = self._usual + self._anywhere if given else self._usual
+        long_enough = [clip for clip in clips if clip[0].shape[1] >= length]
         count = PICTURES if length == 1 else 2 * round(TOKENS / (32 * length))
         taken = [long_enough[i] for i in rng.choice(len(long_enough), count, replace=len(long_enough) < count)]
         captions = ["" if rng.random() < UNSAID else caption(shown, rng) for _, shown in taken]
-        given = int(length > 1 and rng.random() < FROM_IMAGE)
         return Batch(torch.stack([latents[:, :length] for latents, _ in taken]), captions, given)
 
 
 def fresh(words: int) -> State:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     text_encoder, transformer = make_text_encoder(words).to(device), for_training(make_transformer()).to(device)
-    parameters = [*text_encoder.parameters(), *transformer.parameters()]
-    optimizer = torch.optim.AdamW(parameters, RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    state = State(text_encoder, transformer, optimizer, {})
+    matrices = [weight for weight in transformer.blocks.parameters() if weight.ndim == 2]
+    theirs = {id(weight) for weight in matrices}
+    others = [w for w in (*text_encoder.parameters(), *transformer.parameters()) if id(w) not in theirs]
+    half = len(matrices) // 2  # for each thread
+    optimizers = (
+        Muon(matrices[:half], RATE_OF_BLOCKS, weight_decay=DECAY),
+        Muon(matrices[half:], RATE_OF_BLOCKS, weight_decay=DECAY),
+        torch.optim.AdamW(others, RATE, betas=(0.9, 0.99), weight_decay=DECAY, fused=True),
+    )
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["highest"] = group["lr"]
+    state = State(text_encoder, transformer, optimizers, {})
     state.averaged = copy.deepcopy({name: weight.detach() for name, weight in state.weights().items()})
     return state
 
@@ -146,9 +159,9 @@ def loss_of(state: State, task: Task) -> torch.Tensor:
 
 
 def rate_at(step: int, share: float) -> float:
-    """Warm-up, then flat until 70 % of the time are over, then down to zero on a cosine."""
+    """The share of its highest rate: warm-up, flat until 70 % of the time are over, then to zero on a cosine."""
     fall = min(1.0, max(0.0, share - 0.7) / 0.3)
-    return RATE * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * fall))
+    return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * fall))
 
 
 def train_step(state: State, task: Task, pool: ThreadPoolExecutor, share: float) -> float:
@@ -166,9 +179,10 @@ def train_step(state: State, task: Task, pool: ThreadPoolExecutor, share: float)
     for weight, *gradients in zip(weights, *(gradients for _, gradients in parts), strict=True):
         weight.grad = torch.stack(gradients).mean(0)
     torch.nn.utils.clip_grad_norm_(weights, 1.0)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate_at(state.step, share)
-    state.optimizer.step()
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["highest"] * rate_at(state.step, share)
+    list(pool.map(lambda optimizer: optimizer.step(), state.optimizers))
     state.step += 1
     keep = min(EMA, (1 + state.step) / (10 + state.step))
     with torch.no_grad():
@@ -189,7 +203,7 @@ def save(state: State, out: Path, rng: np.random.Generator, random: torch.Genera
     whole = {
         "text_encoder": state.text_encoder.state_dict(),
         "transformer": state.transformer.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
         "averaged": state.averaged,
         "step": state.step,
         "seconds": state.seconds,
@@ -206,7 +220,8 @@ def load(state: State, out: Path, rng: np.random.Generator, random: torch.Genera
     whole = torch.load(out / "state.pt", weights_only=True)
     state.text_encoder.load_state_dict(whole["text_encoder"])
     state.transformer.load_state_dict(whole["transformer"])
-    state.optimizer.load_state_dict(whole["optimizer"])
+    for optimizer, kept in zip(state.optimizers, whole["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
     for name, weight in whole["averaged"].items():
         state.averaged[name].copy_(weight)
     state.step, state.seconds = whole["step"], whole["seconds"]
@@ -231,7 +246,9 @@ def train(args: argparse.Namespace) -> None:
     rng, random = np.random.default_rng(args.seed), torch.Generator().manual_seed(args.seed)
     tokenizer = make_tokenizer()
     state = fresh(len(tokenizer))
-    data, held = (Data(read_clips(args.clips, f"{kind}-*.safetensors"), args.vae) for kind in ("train", "held"))
+    kinds = ("train", "anywhere", "held")
+    usual, anywhere, unseen = (read_clips(args.clips, f"{kind}-*.safetensors") for kind in kinds)
+    data, held = Data(args.vae, usual, anywhere), Data(args.vae, unseen, [])
     args.out.mkdir(parents=True, exist_ok=True)
     if args.resume:
         load(state, args.out, rng, random)

@@ -25,28 +25,31 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}
             for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                memory = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-                memory.lerp_(weight.grad, 1.0 - group["momentum"])
-                ahead = weight.grad.lerp(memory, group["momentum"])
-                weight.mul_(1.0 - group["lr"] * group["weight_decay"])
-                weight.add_(orthogonal(ahead.flatten(1)).view_as(weight), alpha=-group["lr"])
+                if weight.grad is not None:
+                    alike.setdefault(weight.flatten(1).shape, []).append(weight)
+            for weights in alike.values():
+                ahead = torch.stack([self._ahead(weight, group["momentum"]).flatten(1) for weight in weights])
+                for weight, way in zip(weights, orthogonal(ahead), strict=True):
+                    weight.mul_(1.0 - group["lr"] * group["weight_decay"])
+                    weight.add_(way.view_as(weight), alpha=-group["lr"])
+
+    def _ahead(self, weight: Tensor, momentum: float) -> Tensor:
+        """Nesterov's look ahead along the momentum, which takes in the gradient."""
+        assert weight.grad is not None
+        memory = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+        memory.lerp_(weight.grad, 1.0 - momentum)
+        return weight.grad.lerp(memory, momentum)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest matrix with singular values about 1, times 0.2 sqrt(longer side), by Newton-Schulz rounds.
-
-    The rounds run on the small Gram matrix: of a kernel with 64 outputs it has 64 rows.
-    """
-    tall = matrix.shape[0] > matrix.shape[1]
-    wide = matrix.T if tall else matrix
-    wide = wide / (wide.norm() + 1e-12)
-    gram, product = wide @ wide.T, torch.eye(wide.shape[0], dtype=wide.dtype, device=wide.device)
+def orthogonal(matrices: Tensor) -> Tensor:
+    """The nearest matrices with singular values about 1, times 0.2 sqrt(longer side): [..., O, I], in bf16 rounds."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    near = (matrices.mT if tall else matrices).bfloat16()
+    near = near / (near.norm(dim=(-2, -1), keepdim=True) + 1e-12)
     for _ in range(_ROUNDS):
-        factor = _B * gram + _C * (gram @ gram)
-        factor.diagonal().add_(_A)
-        product, gram = factor @ product, factor @ gram @ factor
-    near = product @ wide * (0.2 * max(matrix.shape) ** 0.5)
-    return near.T if tall else near
+        gram = near @ near.mT
+        near = _A * near + (_B * gram + _C * (gram @ gram)) @ near
+    scale: float = 0.2 * max(matrices.shape[-2:]) ** 0.5
+    return (near.mT if tall else near).to(matrices.dtype) * scale

@@ -26,9 +26,9 @@ def to_model(clip: npt.NDArray[np.floating] | scenes.Frames) -> Clip:
 
 def _known(rng: np.random.Generator, frames: int, side: int) -> scenes.Floats:
     """A window of a scene out of the training combinations, from somewhere within its longest form."""
-    scene = scenes.sample(rng, scenes.LONGEST, held=False)
+    scene = scenes.sample(rng, scenes.LONGEST, held=False, anywhere=True)
     while scene.motion != "bounce" and scene.shape != "star" and rng.random() < _PASSED_OVER:
-        scene = scenes.sample(rng, scenes.LONGEST, held=False)
+        scene = scenes.sample(rng, scenes.LONGEST, held=False, anywhere=True)
     first = int(rng.integers(0, scenes.LONGEST - frames + 1))
     xs, ys, sizes = (values[first : first + frames] for values in scenes.path(scene, scenes.LONGEST))
     ground = np.broadcast_to(np.asarray(scenes.BACKGROUNDS[scene.background], np.float64), (side, side, 3))

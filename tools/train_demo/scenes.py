@@ -37,6 +37,7 @@ MOTIONS = ("left", "right", "up", "down", "still", "grow", "shrink", "bounce")
 
 _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 _MARGIN = 1.0  # between a shape's box and the picture's rim
+_PLAY = 4.0  # how far the middle of a usual path is from the picture's, each way
 
 Floats = npt.NDArray[np.float64]
 Frames = npt.NDArray[np.uint8]
@@ -69,9 +70,11 @@ def held_out(shape: str, colour: str, background: str, motion: str) -> bool:
     return (s + c + 2 * b + m + (c // 2) * (m // 2)) % 6 == 0
 
 
-def sample(rng: np.random.Generator, frames: int, held: bool | None) -> Scene:
+def sample(rng: np.random.Generator, frames: int, held: bool | None, anywhere: bool = False) -> Scene:
     """A random scene that stays inside for `frames` frames, out of the held-out ones, the others, or all (None).
 
+    It is where such a motion usually is: its path of 33 frames lies in the middle, give or take four pixels. `anywhere`
+    asks for all sizes and places that fit.
     Raises ValueError for a length outside 1 to 33: longer paths do not fit.
     """
     if not 1 <= frames <= LONGEST:
@@ -80,11 +83,38 @@ def sample(rng: np.random.Generator, frames: int, held: bool | None) -> Scene:
         shape, motion = str(rng.choice(SHAPES)), str(rng.choice(MOTIONS))
         colour, background = str(rng.choice(tuple(COLOURS))), str(rng.choice(tuple(BACKGROUNDS)))
         if held is None or held_out(shape, colour, background, motion) == held:
-            return _place(rng, frames, (shape, colour, background, motion))
+            words = (shape, colour, background, motion)
+            return _anywhere(rng, frames, words) if anywhere else _usual(rng, words)
 
 
-def _place(rng: np.random.Generator, frames: int, words: tuple[str, str, str, str]) -> Scene:
-    """Sizes and speeds of the named motion; the start is drawn from where the whole path fits."""
+def _usual(rng: np.random.Generator, words: tuple[str, str, str, str]) -> Scene:
+    """Where and how large such a motion usually is: its words say nearly all of it."""
+    motion = words[3]
+    size, speed, height, period = rng.uniform(10.5, 12.5), 0.0, 0.0, 1.0
+    if motion in _DIRECTIONS:
+        speed = rng.uniform(0.85, 1.0)
+    elif motion == "grow":
+        size = rng.uniform(8.0, 9.0)
+        speed = size * rng.uniform(0.026, 0.029)
+    elif motion == "shrink":
+        size = rng.uniform(16.0, 17.5)
+        speed = size * rng.uniform(0.017, 0.0185)
+    elif motion == "bounce":
+        height, period = rng.uniform(14.0, 16.0), rng.uniform(15.5, 16.5)
+    xs, ys, sizes = path(Scene(*words, 0.0, 0.0, size, speed, height, period), LONGEST)
+    x, y = (_near_the_middle(rng, along, sizes + _MARGIN) for along in (xs, ys))
+    return Scene(*words, x, y, size, speed, height, period)
+
+
+def _near_the_middle(rng: np.random.Generator, along: Floats, reach: Floats) -> float:
+    """The start of a path whose middle is at most `_PLAY` from the picture's, and which fits."""
+    middle = (SIDE - along.max() - along.min()) / 2
+    start = rng.uniform(middle - _PLAY, middle + _PLAY)
+    return float(np.clip(start, (reach - along).max(), (SIDE - reach - along).min()))
+
+
+def _anywhere(rng: np.random.Generator, frames: int, words: tuple[str, str, str, str]) -> Scene:
+    """All sizes and speeds of the named motion; the start is drawn from where the whole path fits."""
     motion = words[3]
     size, speed, height, period = rng.uniform(9.0, 14.0), 0.0, 0.0, 1.0
     if motion in _DIRECTIONS:
@@ -97,8 +127,7 @@ def _place(rng: np.random.Generator, frames: int, words: tuple[str, str, str, st
         speed = size * rng.uniform(0.0165, 0.0185)
     elif motion == "bounce":
         height, period = rng.uniform(14.0, 20.0), rng.uniform(12.0, 16.0)
-    still = Scene(*words, 0.0, 0.0, size, speed, height, period)
-    xs, ys, sizes = path(still, frames)
+    xs, ys, sizes = path(Scene(*words, 0.0, 0.0, size, speed, height, period), frames)
     reach = sizes + _MARGIN
     x = float(rng.uniform((reach - xs).max(), (SIDE - reach - xs).min()))
     y = float(rng.uniform((reach - ys).max(), (SIDE - reach - ys).min()))

@@ -177,7 +177,8 @@ def judge(model: Any, frames: int, count: int = 8) -> float:
     rng = np.random.default_rng([SEED, 10**9, frames])
     found = []
     for _ in range(count):
-        clip = torch.from_numpy(pictures.to_model(scenes.draw(scenes.sample(rng, frames, held=True), frames)))[None]
+        scene = scenes.sample(rng, frames, held=True, anywhere=True)
+        clip = torch.from_numpy(pictures.to_model(scenes.draw(scene, frames)))[None]
         with torch.no_grad():
             made = model.decode(model.encode(clip).latent_dist.mode()).sample
         found.append(psnr(float((made - clip).square().mean())))
@@ -194,7 +195,7 @@ def measure_latents(model: Any, pool: ThreadPoolExecutor, count: int = 200) -> N
             return encode_whole(model, clip).chunk(2, dim=1)[0][0].flatten(1)
 
     lengths = [int(rng.choice((17, 21, 25, 29, 33))) for _ in range(count)]
-    shown = [scenes.sample(rng, frames, held=False) for frames in lengths]
+    shown = [scenes.sample(rng, frames, held=False, anywhere=True) for frames in lengths]
     latents = torch.cat(list(pool.map(encode, lengths, shown)), dim=1)
     model.register_to_config(latents_mean=latents.mean(1).tolist(), latents_std=latents.std(1).tolist())
 
