@@ -71,6 +71,7 @@ class PlanMade(Event):
     rung: str | None = None
     runs: int = 0
     room: dict[str, int | None] | None = None
+    storage: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

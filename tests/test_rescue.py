@@ -12,7 +12,7 @@ import shutil
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,13 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from engine.catalog import load_catalog
 from engine.control import Control
 from engine.errors import Cancelled, FitError
-from engine.events import Bus, Event, Fallback, JobFinished, Progress, Stage
+from engine.events import Bus, Event, Fallback, JobFinished, PlanMade, Progress, Stage
 from engine.hardware import cpu
 from engine.job import Inputs, Job, Memory, Output
+from engine.memory.ladder import EXACT, FP8
+from engine.memory.plan import Plan
 from engine.pipelines import denoise as denoising
+from engine.runtime import way
 from engine.runtime.foresee import foresee
 from engine.runtime.prepare import prepare
 from engine.runtime.way import Traveller, travel
@@ -92,13 +95,21 @@ class Calls:
 
 @pytest.fixture
 def run(tiny_model: TinyModel, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
-    """`run(family, calls, profile=…)` makes a clip with no prompt in the cache, in a folder of its own."""
+    """`run(family, calls, profile=…)` makes a clip with no prompt in the cache, in a folder of its own.
+
+    With a `storage` precision may be lost, and the plan is one that stores the weights so, as if there were no room.
+    """
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     real = denoising.denoise
     number = 0
 
     def go(
-        family: str, calls: Calls | None = None, profile: str = "auto", control: Control | None = None, **more: Any
+        family: str,
+        calls: Calls | None = None,
+        profile: str = "auto",
+        control: Control | None = None,
+        storage: str | None = None,
+        **more: Any,
     ) -> Ran:
         nonlocal number
         number += 1
@@ -109,7 +120,8 @@ def run(tiny_model: TinyModel, tmp_path: Path, own_home: Path, monkeypatch: pyte
         job = Job(
             model=str(tiny_model(FAMILIES[family])), prompt="a cat", negative_prompt="gray", width=64, height=64,
             frames=9, steps=STEPS, guidance=4.0, flow_shift=3.0, seed=1, device="cpu", inputs=seen,
-            memory=Memory(profile=profile), output=Output(ran.folder / "clip.mp4"), **two, **more,
+            memory=Memory(profile=profile, allow_lossy=storage is not None),
+            output=Output(ran.folder / "clip.mp4"), **two, **more,
         )  # fmt: skip
 
         def recorded(*args: Any, **kwargs: Any) -> torch.Tensor:
@@ -119,8 +131,13 @@ def run(tiny_model: TinyModel, tmp_path: Path, own_home: Path, monkeypatch: pyte
         def note(**columns: Any) -> None:
             ran.noted.update(columns.get("recorded", {}))
 
+        def planned(*args: Any, **kwargs: Any) -> Plan:
+            plan = foresee(*args, **kwargs)
+            return replace(plan, storage=storage) if storage else plan
+
         bus = Bus()
         monkeypatch.setattr(bus, "publish", ran.told.append)
+        monkeypatch.setattr(way, "foresee", planned)
         monkeypatch.setattr(denoising, "denoise", recorded)
         asked = prepare(job, tmp_path / "job.toml", load_catalog())
         foresee(asked, cpu(), ())  # a model that is new is traced, and that calls modules as well
@@ -192,6 +209,18 @@ def test_denoising_goes_on_after_its_last_step(run: Callable[..., Ran]) -> None:
     assert calls.count == 4 * STEPS + 3  # three calls of the fourth step were for nothing
     steps = [event.done for event in ran.all(Progress) if event.stage == "denoise"]
     assert steps == [1, 2, 3, 4, 5]
+
+
+def test_a_run_keeps_the_storage_of_its_plan(run: Callable[..., Ran]) -> None:
+    exact, lossy = run("t2v", storage=EXACT), run("t2v", storage=FP8)
+    stepped = run("t2v", Calls("WanTransformerBlock", (15,)), storage=FP8)
+    assert torch.equal(exact.latents, run("t2v").latents)
+    assert lossy.latents.isfinite().all() and not torch.equal(lossy.latents, exact.latents)
+    assert stepped.steps_down == [("denoise", "staged", "streamed")] and torch.equal(stepped.latents, lossy.latents)
+    for ran in (lossy, stepped):
+        assert 'storage = "fp8"' in sidecar(ran) and "allow_lossy = true" in sidecar(ran)
+        assert ran.noted["plan"]["storage"] == FP8 and {event.storage for event in ran.all(PlanMade)} == {FP8}
+    assert 'storage = "exact"' in sidecar(exact) and "allow_lossy = true" not in sidecar(exact)  # nor when run again
 
 
 @pytest.mark.parametrize("family", ["i2v", *(pytest.param(one, marks=_SOAK) for one in ("i2v-two", "ti2v"))])

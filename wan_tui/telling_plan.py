@@ -14,6 +14,7 @@ Told = Mapping[str, Any]
 """What `Plan.as_dict` makes, and what the event of a plan holds."""
 
 _FORMS = {"tiled": "the VAE in tiles", "small-tiles": "the VAE in small tiles", "vae-on-cpu": "the VAE on the CPU"}
+_STORED = {"fp8": "lossy: weights in fp8"}
 _BEGINS = (LACKING, UNTIMED)  # of reasons that stand in rows of their own
 
 
@@ -42,8 +43,9 @@ def brief(told: Told) -> Iterator[str]:
 
 def answer(told: Told) -> str:
     """Whether it fits, how the model is held, and on what."""
-    form = _FORMS.get(told["form"])
-    way = f"{told['profile']}, {form}," if form else told["profile"]
+    more = [_FORMS.get(told["form"]), _STORED.get(told.get("storage", ""))]
+    ways = [told["profile"], *filter(None, more)]
+    way = ", ".join(ways) + ("," if len(ways) > 1 else "")
     where = f"{way} on {'the CPU' if told['device']['uuid'] == 'cpu' else told['device']['name']}"
     if told["fits"]:
         return f"fits: {where}"
@@ -68,7 +70,12 @@ def rows(told: Told) -> Iterator[tuple[str, list[str]]]:
 
 def settings(changes: Mapping[str, Any]) -> str:
     """The keys of a job that make an alternative, as arguments of the command line."""
-    return " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in changes.items())
+    return " ".join(f"--set {shlex.quote(f'{key}={as_written(value)}')}" for key, value in changes.items())
+
+
+def as_written(value: Any) -> Any:
+    """A value as a job file has it, words without their quotes."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def largest(told: Told) -> str | None:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from engine.job import Job
-from engine.memory.choice import Choice, Terms, can_window, choose, in_one_piece
+from engine.memory.choice import Choice, Terms, can_window, choose, if_lossy, in_one_piece, storages
 from engine.memory.room import Room
 from engine.memory.windows import WINDOW
 
@@ -91,9 +91,9 @@ def _most(most: int, fits: Callable[[int], bool]) -> int:
 
 
 def _fits(terms: Terms, job: Job) -> bool:
-    memory = replace(job.memory, window=None, overlap=None)
-    found = in_one_piece(terms, replace(job, memory=memory, segments=()))
-    return bool(found and found.fits)
+    piece = replace(job, memory=replace(job.memory, window=None, overlap=None), segments=())
+    ways = (in_one_piece(replace(terms, storage=storage), piece) for storage in storages(terms, job))
+    return any(found and found.fits for found in ways)
 
 
 def _area(size: Size) -> int:
@@ -106,13 +106,14 @@ def _area(size: Size) -> int:
 def alternatives(
     job: Job, chosen: Choice, sizes: tuple[Size, ...], most: int, largest: Size | None, seconds: Seconds
 ) -> tuple[Alternative, ...]:
-    """The two most useful: faster ones of a job that fits; ones that fit, up to three, of a job that does not."""
+    """The two most useful: faster ones of a job that fits; ones that fit, up to three, of a job that does not, and the
+    job itself with less precision."""
     if chosen.fits:
         made = _in_one_piece(job, chosen, most, seconds) if chosen.windows else _shorter(job, chosen, seconds)
         return tuple(islice((*_smaller(job, chosen, sizes, seconds), *made), 2))
     if chosen.fits is None:
         return ()
-    return tuple(islice(_that_fit(job, chosen, most, largest, seconds), 3))
+    return (*islice(_that_fit(job, chosen, most, largest, seconds), 3), *_lossy(job, chosen, seconds))
 
 
 def _smaller(job: Job, chosen: Choice, sizes: tuple[Size, ...], seconds: Seconds) -> Iterator[Alternative]:
@@ -168,6 +169,13 @@ def _that_fit(job: Job, chosen: Choice, most: int, largest: Size | None, seconds
         one = choose(terms, _changed(job, {"memory.profile": "auto"}))
         if one and one.fits:
             yield Alternative("on the CPU it fits, many times slower", {"device": "cpu"}, "cpu", None, 0)
+
+
+def _lossy(job: Job, chosen: Choice, seconds: Seconds) -> Iterator[Alternative]:
+    one = if_lossy(job, chosen)
+    if one:
+        says = f"with the transformers' weights in fp8, which changes the video, it fits {one.profile}"
+        yield _alternative(says, {"memory.allow_lossy": True}, one, seconds)
 
 
 def _window_fits(terms: Terms, job: Job, window: int) -> bool:

@@ -2,7 +2,8 @@
 
 The form is chosen first, by the VAE's own stages: these are the same on every rung below `resident`, and a tile less
 is worth more than a rung. `resident` is for a VAE that goes over whole pictures: beside tiles it would gain nothing.
-Windows come last, because they change the video.
+Windows come last, because they change the video. With the job's leave the experts' weights are stored in fp8, where
+nothing exact fits in one piece, or where that keeps weights on the device that would have to stream.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cached_property
 
 from engine.job import Job
 from engine.memory.figures import Figures
-from engine.memory.ladder import FORMS, NAMES, RUNGS, Form, Hold, hold
+from engine.memory.ladder import EXACT, FORMS, FP8, NAMES, RUNGS, Form, Hold, hold
 from engine.memory.parts import Clip
 from engine.memory.predict import CONTEXT, FRAGMENTATION, SEGMENT, WORKSPACES, Prediction, predicted
 from engine.memory.room import Room
@@ -29,6 +30,7 @@ class Terms:
     """What a choice is made on. `vram_factor` is what earlier runs took of the device over what was predicted.
 
     `begin` is the highest rung and form that may be taken, by their names: those above ran out of memory before.
+    `storage` is that of the experts' weights in what is tried; `castable` is whether the device can do another.
     """
 
     figures: Figures
@@ -36,6 +38,8 @@ class Terms:
     on_cpu: bool
     vram_factor: float = 1.0
     begin: tuple[str, str] = TOP
+    storage: str = EXACT
+    castable: bool = True
 
     def vram_of(self, predicted: int) -> int:
         return round(predicted * self.vram_factor)
@@ -109,6 +113,34 @@ def in_one_piece(terms: Terms, job: Job) -> Choice | None:
 
 def choose(terms: Terms, job: Job) -> Choice | None:
     """How a complete job is done. Where nothing fits, what lacks least; None where it cannot be predicted."""
+    exact = stored(terms, job, EXACT)
+    if exact is None or exact.fits is None or FP8 not in storages(terms, job):
+        return exact
+    lossy = stored(terms, job, FP8)
+    return lossy if lossy and lossy.fits and _gains(lossy, exact) else exact
+
+
+def stored(terms: Terms, job: Job, storage: str) -> Choice | None:
+    """The same with the experts' weights stored so, whatever the job permits."""
+    return _chosen(replace(terms, storage=storage), job)
+
+
+def if_lossy(job: Job, chosen: Choice) -> Choice | None:
+    """How a job that does not fit would, if it permitted less precision; None where that is no help."""
+    if chosen.fits is not False or job.memory.allow_lossy or not chosen.terms.castable:
+        return None
+    one = stored(chosen.terms, job, FP8)
+    return one if one and one.fits else None
+
+
+def _gains(lossy: Choice, exact: Choice) -> bool:
+    """Whether fp8 is worth what it loses. To be resident instead of staged would save loading, and no step."""
+    if not exact.fits:
+        return True
+    return lossy.slowness < exact.slowness and exact.profile not in ("resident", "staged")
+
+
+def _chosen(terms: Terms, job: Job) -> Choice | None:
     if job.memory.profile == "windows":
         found = _best(terms, replace(clip_of(job), layout=layout(job)))
         return found and replace(found, windows=True)
@@ -118,6 +150,11 @@ def choose(terms: Terms, job: Job) -> Choice | None:
     memory = replace(job.memory, window=WINDOW)
     last = _best(terms, clip_of(replace(job, memory=memory)))
     return replace(last, windows=True) if last and last.fits else first
+
+
+def storages(terms: Terms, job: Job) -> tuple[str, ...]:
+    """How the experts' weights may be stored."""
+    return (EXACT, FP8) if job.memory.allow_lossy and terms.castable else (EXACT,)
 
 
 def can_window(job: Job) -> bool:
@@ -204,7 +241,7 @@ def resident_room(figures: Figures, found: Prediction, vram: int) -> int:
     most = 0
     segments = (vram - CONTEXT - WORKSPACES) // SEGMENT
     for stage in found.stages:
-        there = figures.weights(stage.component)
+        there = figures.weights(stage.component, found.storage)
         if stage.component == "vae" or there is None:
             continue
         allowed = segments * SEGMENT - round(stage.activations_bytes * (1 + FRAGMENTATION)) - there.buffers
@@ -217,5 +254,6 @@ def resident_room(figures: Figures, found: Prediction, vram: int) -> int:
 
 
 def _judged(terms: Terms, clip: Clip, held: Hold) -> Choice | None:
+    held = replace(held, storage=terms.storage)
     found = predicted(terms.figures, clip, held)
     return Choice(terms, held, clip, found) if found else None

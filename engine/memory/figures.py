@@ -9,9 +9,11 @@ from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import TypeVar
 
+from engine.compat.folder import EXPERTS
 from engine.memory import fitted
-from engine.memory.ladder import Hold
+from engine.memory.ladder import EXACT, FP8, Hold
 from engine.memory.parts import PRECISIONS, Clip, Model, Precision
+from engine.memory.storage import in_fp8
 from engine.memory.traced import Fitted, Weights
 
 _Value = TypeVar("_Value", Weights, Fitted)
@@ -31,9 +33,13 @@ class Figures:
         """Those of the same model when everything runs on the CPU, in fp32."""
         return Figures(self.model, PRECISIONS[-1], trace=self._trace)
 
-    def weights(self, name: str) -> Weights | None:
+    def weights(self, name: str, storage: str = EXACT) -> Weights | None:
+        """Those of a component; of an expert as it is stored."""
         part = self.model.parts[name]
-        return self._once(("weights", name), lambda: fitted.weights(part, self.precision, trace=self._trace))
+        exact = self._once(("weights", name), lambda: fitted.weights(part, self.precision, trace=self._trace))
+        if exact is None or storage != FP8 or name not in EXPERTS:
+            return exact
+        return self._once(("weights", name, storage), lambda: in_fp8(part, self.precision.width, exact))
 
     def text(self) -> Fitted | None:
         part = self.model.parts["text_encoder"]

@@ -38,6 +38,8 @@ class Form:
     on_cpu: bool = False
 
 
+EXACT, FP8 = "exact", "fp8"  # how the transformers' weights are stored: as they run, or with less precision
+
 RUNGS = (
     Rung("resident", "all components stay in the device's memory"),
     Rung("staged", "one component in the device's memory at a time"),
@@ -59,11 +61,15 @@ _NO_MEMORY = ("allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALL
 
 @dataclass(frozen=True)
 class Hold:
-    """How a run holds its model now. `resident_bytes` of blocks stay on the device while others stream."""
+    """How a run holds its model now. `resident_bytes` of blocks stay on the device while others stream.
+
+    `storage` is that of the transformers' weights. It stays what it was on every step down.
+    """
 
     rung: Rung
     form: Form = FORMS[0]
     resident_bytes: int = 0
+    storage: str = EXACT
 
 
 def hold(profile: str, resident_bytes: int = 0) -> Hold:

@@ -15,7 +15,7 @@ from engine.job import Job
 from engine.memory.alternatives import Alternative, Size, alternatives, largest_size, most_frames
 from engine.memory.choice import TOP, WINDOWED, Choice, Terms, choose
 from engine.memory.figures import Figures
-from engine.memory.ladder import FORMS, NAMES, Hold, hold
+from engine.memory.ladder import EXACT, FORMS, NAMES, Hold, hold
 from engine.memory.limits import check_limit, disk_bytes
 from engine.memory.pace import Pace, seconds_of
 from engine.memory.parts import PRECISIONS, Model
@@ -51,11 +51,11 @@ class StagePlan:
 class Plan:
     """What a run will do with memory; figures in bytes and seconds, None while unknown.
 
-    `windows` is {"frames": of one, "count": how many} where the clip is made in such. `rung`, `form` and
-    `resident_bytes` are how the model is held; `profile` is that rung, or `windows`. `max_frames` and `max_size` are
-    the most that fit in one piece, 0 and None where nothing does. `pace` and `lessons` (factors of time and of the
-    device's memory) are what it was made with, `runs` how many runs taught them; `room` is what it had to go into.
-    `unseen`: nothing is predicted, because the model was never traced, and was not to be.
+    `windows` is {"frames": of one, "count": how many} where the clip is made in such. `rung`, `form`, `resident_bytes`
+    and `storage` ("exact", or "fp8", which loses precision) are how the model is held; `profile` is that rung, or
+    `windows`. `max_frames` and `max_size` are the most that fit in one piece, 0 and None where nothing does. `pace` and
+    `lessons` (factors of time and of the device's memory) are what it was made with, `runs` how many runs taught them;
+    `room` is what it had to go into. `unseen`: nothing is predicted, because the model was not traced, nor was to be.
     """
 
     profile: str
@@ -79,12 +79,13 @@ class Plan:
     runs: int = 0
     room: Room = _UNKNOWN
     unseen: bool = False
+    storage: str = EXACT
 
     @property
     def hold(self) -> Hold:
         """How the run begins."""
         form = next(form for form in FORMS if form.name == self.form)
-        return replace(hold(self.rung, self.resident_bytes), form=form)
+        return replace(hold(self.rung, self.resident_bytes), form=form, storage=self.storage)
 
     def as_dict(self) -> dict[str, Any]:
         """The shape of a plan printed as JSON."""
@@ -102,9 +103,7 @@ class Plan:
             "max_frames": self.max_frames,
             "max_size": None if self.max_size is None else list(self.max_size),
             "reasons": list(self.reasons),
-            "form": self.form,
-            "rung": self.rung,
-            "resident_bytes": self.resident_bytes,
+            **{name: getattr(self, name) for name in ("form", "rung", "resident_bytes", "storage")},
             "runs": self.runs,
             "room": {"vram_bytes": self.room.vram, "ram_bytes": self.room.ram, "disk_bytes": self.room.disk},
         }
@@ -173,12 +172,14 @@ def make_plan(
     trace: bool = True,
     sizes: tuple[Size, ...] = (),
     begin: tuple[str, str] | None = None,
+    castable: bool = True,
 ) -> Plan:
     """How a complete job is done in this room. Without `trace` only figures kept from before are used.
 
     `half`: the device computes in bf16. `lessons` are factors of time and of the device's memory, learnt from runs;
     `begin` are the rung and the form that an earlier run of such a clip came down to; `sizes` those the model is
-    published for. Raises `FitError` (`limit-too-small`) when the limit leaves not even CUDA itself its memory.
+    published for; `castable`: the device casts weights from fp8. Raises `FitError` (`limit-too-small`) when the limit
+    leaves not even CUDA itself its memory.
     """
     on_cpu = device.torch_name == "cpu" or job.memory.profile == "cpu"
     base = replace(_unpredicted(job, model, device, tuple(reasons), pace, lessons), room=room)
@@ -186,7 +187,7 @@ def make_plan(
     if model is not None and known:
         precision = PRECISIONS[2] if on_cpu else PRECISIONS[0 if half else 1]
         figures = Figures(model, precision, trace=trace)
-        chosen = choose(Terms(figures, room, on_cpu, max(1.0, lessons[1]), begin or TOP), job)
+        chosen = choose(Terms(figures, room, on_cpu, max(1.0, lessons[1]), begin or TOP, castable=castable), job)
         why_not = "not predicted yet: the model was not looked into"
     else:
         why_not = "not predicted for this model, whose parts this version does not know"
@@ -238,13 +239,13 @@ def _predicted(base: Plan, job: Job, chosen: Choice, sizes: tuple[Size, ...]) ->
         most, largest = most_frames(terms, job), largest_size(terms, job, sizes)
     if chosen.clip.layout:
         windows = _windows(job, chosen.clip.layout, terms.figures.model)
-    told, fits = [*why(job, base.device, chosen, windows["count"] if windows else 0)], chosen.fits
+    told = [*why(job, base.device, chosen, windows["count"] if windows else 0)]
     if terms.room.disk is not None and base.disk_bytes is not None and base.disk_bytes > terms.room.disk:
         told.append(f"the video may take {size(base.disk_bytes)}, and the disk has {size(terms.room.disk)} free")
     return replace(
         base,
         profile=chosen.profile,
-        fits=fits,
+        fits=chosen.fits,
         vram_bytes=chosen.vram_bytes,
         ram_bytes=chosen.found.ram_bytes,
         seconds=_sum([stage.seconds for stage in stages]),
@@ -257,6 +258,7 @@ def _predicted(base: Plan, job: Job, chosen: Choice, sizes: tuple[Size, ...]) ->
         form=chosen.held.form.name,
         rung=chosen.held.rung.name,
         resident_bytes=chosen.held.resident_bytes,
+        storage=chosen.held.storage,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from engine.memory import tiling
 from engine.memory.figures import Figures
-from engine.memory.ladder import Hold
+from engine.memory.ladder import EXACT, Hold
 from engine.memory.parts import PRECISIONS, TOKENS, Clip, Model, Precision
 from engine.memory.tiling import Size
 from engine.memory.traced import Weights
@@ -32,7 +32,8 @@ _FLOAT = 4
 class Stage:
     """A stage of a run, by the component it runs: peaks in bytes, and the operations of all of its calls together.
 
-    `weights_bytes` and `activations_bytes` are where the component computes: on the device or, on the CPU, in RAM.
+    `weights_bytes` and `activations_bytes` are where the component computes: on the device or, on the CPU, in RAM. A
+    layer that is cast while it runs counts as activation.
     `moved_bytes` cross from RAM to the device, `loaded_bytes` come from disk, counted in the precision of the run.
     """
 
@@ -54,6 +55,7 @@ class Prediction:
     rung: str
     form: str
     stages: tuple[Stage, ...]
+    storage: str = EXACT
 
     @property
     def vram_bytes(self) -> int:
@@ -110,7 +112,7 @@ def predicted(figures: Figures, clip: Clip, held: Hold) -> Prediction | None:
     if on_cpu and figures.precision != PRECISIONS[-1]:
         figures = figures.on_cpu
     names = [name for name in figures.model.parts if name != "image_encoder" or clip.image]
-    weights = {name: there for name in names if (there := figures.weights(name)) is not None}
+    weights = {name: there for name in names if (there := figures.weights(name, held.storage)) is not None}
     found = tuple(_stages(figures, clip, held))
     work = tuple(one for one in found if one is not None)
     if len(work) < len(found) or len(weights) < len(names):
@@ -119,7 +121,7 @@ def predicted(figures: Figures, clip: Clip, held: Hold) -> Prediction | None:
         stages = tuple(_on_host(one, work[: i + 1], weights, held) for i, one in enumerate(work))
     else:
         stages = tuple(_on_device(one, work[: i + 1], weights, held) for i, one in enumerate(work))
-    return Prediction(held.rung.name, held.form.name, stages)
+    return Prediction(held.rung.name, held.form.name, stages, held.storage)
 
 
 def size_of(model: Model, clip: Clip) -> Size:
@@ -219,17 +221,20 @@ def _on_host(one: _Work, until: tuple[_Work, ...], weights: dict[str, Weights], 
     """On the CPU one component is there at a time, unless the rung keeps all that came."""
     there = weights[one.component]
     kept = _kept_by(until, weights, held) or there.parameters + there.buffers
-    ram = HOST + kept + one.activation + one.waiting
-    loaded = there.parameters * _visits(one, until, held)
-    return Stage(one.name, one.component, 0, ram, one.flops, kept, one.activation, 0, loaded)
+    activation = one.activation + there.casting
+    ram = HOST + kept + max(activation + one.waiting, there.loading)
+    loaded = (there.parameters + there.loading) * _visits(one, until, held)
+    return Stage(one.name, one.component, 0, ram, one.flops, kept, activation, 0, loaded)
 
 
 def _on_device(one: _Work, until: tuple[_Work, ...], weights: dict[str, Weights], held: Hold) -> Stage:
     """On a GPU; `until` are the stages up to this one, whose components have stayed where the rung keeps them."""
     there, streams = weights[one.component], one.component != "vae"
     visits = _visits(one, until, held)
-    loaded, moved = there.parameters * visits, (there.parameters + there.buffers) * visits
+    loaded, moved = (there.parameters + there.loading) * visits, (there.parameters + there.buffers) * visits
+    activation = one.activation + there.casting
     host = HOST + HOST_OF_CUDA + one.waiting + there.parameters
+    at_first = host + there.loading
     kept = _kept_by(until, weights, held)
     if one.component == "vae" and held.form.on_cpu:
         here, host = there.parameters + there.buffers, host + one.activation
@@ -245,8 +250,8 @@ def _on_device(one: _Work, until: tuple[_Work, ...], weights: dict[str, Weights]
         moved = there.buffers * visits + there.parameters * one.calls
     else:
         on_device = there.parameters + there.buffers
-    vram = reserved(on_device, one.activation)
-    return Stage(one.name, one.component, vram, host, one.flops, on_device, one.activation, moved, loaded)
+    vram, ram = reserved(on_device, activation), max(host, at_first)
+    return Stage(one.name, one.component, vram, ram, one.flops, on_device, activation, moved, loaded)
 
 
 def _visits(one: _Work, until: tuple[_Work, ...], held: Hold) -> int:

@@ -43,6 +43,9 @@ class Weights:
     `blocks` are those of its longest list of layers, one by one; `outside` is all the rest. `leaf` is the most that two
     layers with weights of their own have together, of those that follow one another. `pinned` is what the blocks take
     in pinned memory: torch rounds each of their tensors up to a power of two there (CachingHostAllocator).
+
+    Where layers are stored narrower than they run, `casting` is what the largest takes as it runs, beside all of them,
+    and `loading` what they are larger by while they are loaded.
     """
 
     parameters: int
@@ -50,6 +53,8 @@ class Weights:
     blocks: tuple[int, ...]
     leaf: int
     pinned: int
+    casting: int = 0
+    loading: int = 0
 
     @property
     def outside(self) -> int:

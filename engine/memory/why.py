@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from engine.hardware import Device
 from engine.job import Job
-from engine.memory.choice import MARGIN, Choice, alike, choose, with_margin
-from engine.memory.ladder import FORMS, NAMES
+from engine.memory.choice import MARGIN, Choice, alike, choose, if_lossy, stored, with_margin
+from engine.memory.ladder import EXACT, FORMS, FP8, NAMES
 from engine.units import size
 
 LACKING = "it does not fit: "  # so begins a reason why not
@@ -26,6 +26,7 @@ def why(job: Job, device: Device, chosen: Choice, windows: int) -> Iterator[str]
     else:
         yield f"the job asks for {job.memory.profile}"
     yield from _form(chosen)
+    yield from _storage(job, chosen)
     yield from _limits(job, device, chosen)
     if chosen.fits is False:
         yield from _lacking(job, chosen)
@@ -81,6 +82,32 @@ def _form(chosen: Choice) -> Iterator[str]:
     yield f"{form.name}: {form.says}; whole ones would take {size(taken)}"
 
 
+def _storage(job: Job, chosen: Choice) -> Iterator[str]:
+    """What was made of the leave to lose precision."""
+    if chosen.held.storage == FP8:
+        yield from _stored(job, chosen)
+    elif job.memory.allow_lossy and not chosen.terms.castable:
+        yield "allow_lossy is of no use here: this device does not cast weights from fp8"
+    elif job.memory.allow_lossy and chosen.fits:
+        yield "allow_lossy is not used: exact weights fit, and fp8 would keep no weights from streaming"
+
+
+def _stored(job: Job, chosen: Choice) -> Iterator[str]:
+    """How much less fp8 is, that it changes the video, and what exact weights would come to."""
+    figures = chosen.terms.figures
+    ways = [[figures.weights(name, how) for name in figures.model.experts] for how in (EXACT, FP8)]
+    before, after = (size(max(one.parameters for one in way if one)) for way in ways)
+    yield (
+        f"lossy: as allow_lossy permits, the transformers' weights are stored in fp8, {after} instead of {before}, and "
+        "cast layer by layer; the video differs from that of exact weights"
+    )
+    exact = stored(chosen.terms, job, EXACT)
+    if exact and exact.fits:
+        yield f"exact weights would go {exact.profile}"
+    elif exact:
+        yield f"exact weights do not fit: {exact.profile} would take {_lack(exact)}"
+
+
 def _limits(job: Job, device: Device, chosen: Choice) -> Iterator[str]:
     limit, room = job.memory.vram_limit, chosen.terms.room
     if chosen.terms.on_cpu:
@@ -111,5 +138,8 @@ def _lacking(job: Job, chosen: Choice) -> Iterator[str]:
         other = choose(chosen.terms, replace(job, memory=replace(job.memory, profile="auto")))
         if other and other.fits:
             yield f"{other.profile} would fit"
-    if job.memory.allow_lossy:
-        yield "allow_lossy is set, but this version has no rung that loses precision"
+    if other := if_lossy(job, chosen):
+        taken = f"{size(other.found.ram_bytes)} of RAM" if other.terms.on_cpu else size(other.vram_bytes)
+        yield f"allow_lossy = true would fit: {taken}, {other.profile} with the transformers' weights in fp8"
+    elif job.memory.allow_lossy and chosen.terms.castable and (other := stored(chosen.terms, job, FP8)):
+        yield f"in fp8, as allow_lossy permits, {other.profile} would take {_lack(other)}"

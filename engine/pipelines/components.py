@@ -30,7 +30,7 @@ from engine.control import Control
 from engine.errors import ModelError, WanError
 from engine.memory.ladder import Hold, hold, ran_out
 from engine.paths import shipped
-from engine.pipelines.offload import lift, settle, settle_vae
+from engine.pipelines.offload import lift, settle, settle_vae, store
 from engine.pipelines.trusted import trusted_class
 from engine.voice import Voice
 
@@ -208,6 +208,7 @@ class Components:
         if lacking:
             raise self._bad(name, f"{len(lacking)} tensors are missing or misshapen, among them {lacking[0]}")
         ready: nn.Module = module.eval().requires_grad_(False)
+        store(ready, name, self.placement.dtype_of(name), self.held)
         (settle_vae if name == "vae" else settle)(ready, self.placement.device, self.held)
         _watch(ready, self.control)
         return ready

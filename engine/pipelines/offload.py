@@ -1,4 +1,5 @@
-"""A loaded module put where its rung wants it, by diffusers' own group offload where weights stream.
+"""A loaded module put where its rung wants it, by diffusers' own group offload where weights stream; before that an
+expert's weights are stored as the plan has them, by diffusers' own layerwise casting.
 
 Weights that stream lie in RAM, and come to the device right before the block or layer that needs them; on CUDA a second
 stream brings the next one meanwhile. diffusers takes such hooks away by private names: they are used here and nowhere
@@ -18,10 +19,19 @@ from diffusers.hooks.group_offloading import (
 )
 from torch import nn
 
-from engine.memory.ladder import Hold
+from engine.compat.folder import EXPERTS
+from engine.memory.ladder import FP8, Hold
 
 _HOST = torch.device("cpu")
 _BLOCK_LEVEL = "block_level"
+
+
+def store(module: Any, name: str, dtype: torch.dtype, held: Hold) -> None:
+    """Cast an expert to the storage it is held in, a layer at a time; each runs in `dtype`. Done once, before `settle`:
+    group offload pins what it finds.
+    """
+    if held.storage == FP8 and name in EXPERTS:
+        module.enable_layerwise_casting(torch.float8_e4m3fn, dtype)
 
 
 def settle(module: nn.Module, device: torch.device, held: Hold) -> None:

@@ -16,6 +16,7 @@ from engine.memory.pace import known_pace, measured_pace
 from engine.memory.parts import Model, model_of_folder, model_of_spec
 from engine.memory.plan import Plan, make_plan
 from engine.memory.room import Room, room
+from engine.memory.storage import can_cast
 from engine.memory.why import UNTIMED
 from engine.runtime.failure import first_line
 from engine.runtime.journal import runs_on
@@ -64,6 +65,7 @@ def foresee(
             trace=trace,
             sizes=asked.spec.sizes,
             begin=lowest(rows, device.uuid, job.model, job),
+            castable=can_cast(device.torch_name, half),
         )
 
     try:

@@ -17,6 +17,7 @@ from engine.runtime.lessons import WITHIN
 from engine.runtime.prepare import Checked
 
 _PACKAGES = ("wan-tui", "torch", "diffusers", "transformers")
+_OF_PLAN = ("profile", "form", "storage", "vram_bytes", "ram_bytes", "seconds")
 _OF_STAGE = ("name", "component", "flops", "moved_bytes", "loaded_bytes", "vram_bytes", "ram_bytes", "seconds")
 
 
@@ -63,8 +64,7 @@ def _figures(plan: Plan) -> dict[str, Any]:
         known = [one for one in seconds if one is not None]
         if known and len(known) == len(seconds):
             stages[name] = round(sum(known), 3)
-    figures = {name: getattr(plan, name) for name in ("profile", "form", "vram_bytes", "ram_bytes", "seconds")}
-    return {**figures, "stage_seconds": stages}
+    return {**{name: getattr(plan, name) for name in _OF_PLAN}, "stage_seconds": stages}
 
 
 def sidecar(

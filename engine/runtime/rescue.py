@@ -1,8 +1,8 @@
 """A job that runs out of memory goes on: what is in memory is freed, and the same work is done one rung lower.
 
 It begins as its plan says. Encoding begins again; denoising goes on after its last finished step, in windows too;
-decoding begins again from the latents. Windows and lossy rungs are never taken here: they would change the video. What
-the plan announced is taken from the start.
+decoding begins again from the latents. Windows and another storage of the weights are never taken here: they would
+change the video. What the plan announced is taken from the start, and kept.
 """
 
 from __future__ import annotations

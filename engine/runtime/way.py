@@ -18,6 +18,7 @@ from engine.control import Control
 from engine.events import Bus, JobFinished, JobStarted, PlanMade
 from engine.hardware import Device, PeakMemory, choose_device
 from engine.library.digest import file_digest
+from engine.memory.ladder import EXACT
 from engine.memory.plan import LEAST_WINDOW, Plan
 from engine.runtime.cap import limit_memory
 from engine.runtime.failure import does_not_fit
@@ -66,7 +67,7 @@ def travel(job: Traveller) -> JobFinished:
         plan = _planned(job.asked, device.uuid, why, voice, measure=True)
         job.note(recorded={"plan": planned(plan, job.asked.spec.family)})
         peak = PeakMemory(plan.device)  # what planning took is over
-        output = _stages(replace(job, asked=_in_windows(job.asked, plan)), folder, plan, started, voice)
+        output = _stages(replace(job, asked=_as_planned(job.asked, plan)), folder, plan, started, voice)
         job.note(recorded={"seconds": dict(voice.seconds), "loading": dict(voice.loading)})
     return _finished(job, output, since, peak)
 
@@ -117,11 +118,12 @@ def _told(plan: Plan) -> dict[str, Any]:
     return {field.name: figures[field.name] for field in fields(PlanMade) if field.name not in ("job", "time")}
 
 
-def _in_windows(asked: Checked, plan: Plan) -> Checked:
-    """The job as it will run: where the plan makes its clip in windows, in those, such that it may be asked for."""
+def _as_planned(asked: Checked, plan: Plan) -> Checked:
+    """The job as it will run: an exact plan has no leave to lose precision; one in windows asks for those."""
+    memory = replace(asked.job.memory, allow_lossy=plan.storage != EXACT)
+    asked = replace(asked, job=replace(asked.job, memory=memory))
     if not plan.windows:
         return asked
-    memory = asked.job.memory
     window = memory.window or max(LEAST_WINDOW, plan.windows["frames"])
     overlap = None if memory.overlap is None else min(memory.overlap, window - 1)
     return replace(asked, job=replace(asked.job, memory=replace(memory, window=window, overlap=overlap)))

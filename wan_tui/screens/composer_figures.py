@@ -45,7 +45,8 @@ def memory_text(plan: Plan, total: int | None) -> str:
 def rung_text(plan: Plan) -> str:
     fits = {True: " (fits)", False: " (does not fit)", None: ""}[plan.fits]
     form = "" if plan.form == "whole" else f", VAE {plan.form}"
-    return f"{plan.profile}{form}{fits}"
+    stored = ", lossy: weights in fp8" if plan.storage == "fp8" else ""
+    return f"{plan.profile}{form}{stored}{fits}"
 
 
 def rung_look(plan: Plan) -> str:

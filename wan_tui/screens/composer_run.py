@@ -169,7 +169,9 @@ def _ways(plan: Plan) -> list[Way]:
 
 def settings_of(changes: Mapping[str, Any]) -> str:
     """`frames 49`, `size 832x480`."""
-    named = {key: value for key, value in changes.items() if key not in ("width", "height")}
+    from wan_tui.telling_plan import as_written
+
+    named = {key: as_written(value) for key, value in changes.items() if key not in ("width", "height")}
     if "width" in changes:
         named["size"] = f"{changes['width']}x{changes['height']}"
     return ", ".join(f"{key} {value}" for key, value in named.items())
