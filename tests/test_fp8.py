@@ -203,11 +203,19 @@ def test_what_fits_in_no_way_stays_exact_and_says_what_fp8_would_take() -> None:
     assert not any("allow_lossy" in reason for reason in before.reasons)
 
 
+def test_what_exact_weights_ran_out_of_is_tried_in_fp8() -> None:
+    job = job_of(the(A14B), allow_lossy=True)
+    begun = {"begin": ("streamed", "whole")}
+    found = plan(A14B, job, 48, 64, **begun)
+    assert (found.profile, found.storage) == ("staged", FP8) and "exact weights would go streamed" in found.reasons
+    assert plan(A14B, job, 48, 64, **begun, lossy_from="streamed").storage == EXACT
+
+
 def test_a_device_that_does_not_cast_keeps_to_exact_weights() -> None:
     job = job_of(the(A14B), allow_lossy=True)
-    found = plan(A14B, job, 32, 64, castable=False)
+    found = plan(A14B, job, 32, 64, lossy_from=None)
     assert found.storage == EXACT and any("of no use here" in reason for reason in found.reasons)
-    lacking = plan(A14B, job_of(the(A14B), profile="staged"), 32, 64, castable=False)
+    lacking = plan(A14B, job_of(the(A14B), profile="staged"), 32, 64, lossy_from=None)
     assert not lacking.fits and not any("allow_lossy" in reason for reason in lacking.reasons)
 
 

@@ -50,6 +50,16 @@ def test_the_lowest_rung_and_form_of_all_runs() -> None:
     assert found() == ("leaf", "tiled")
 
 
+def test_what_exact_weights_ran_out_of_does_not_count_in_fp8() -> None:
+    ran(JOB, STEP)
+    assert found() == ("streamed", "whole")
+    assert lowest(rows(), "GPU-1", JOB.model, JOB, "fp8") is None
+    lossy = replace(rows()[0], recorded={"fallbacks": [STEP], "plan": {"storage": "fp8"}})
+    assert lowest([lossy], "GPU-1", JOB.model, JOB, "fp8") == ("streamed", "whole")
+    assert lowest([lossy], "GPU-1", JOB.model, JOB) == ("streamed", "whole")  # it would not have fitted exactly either
+    assert lowest([replace(lossy, recorded={"plan": 3})], "GPU-1", JOB.model, JOB, "fp8") is None
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -30,7 +30,8 @@ class Terms:
     """What a choice is made on. `vram_factor` is what earlier runs took of the device over what was predicted.
 
     `begin` is the highest rung and form that may be taken, by their names: those above ran out of memory before.
-    `storage` is that of the experts' weights in what is tried; `castable` is whether the device can do another.
+    `storage` is that of the experts' weights in what is tried; `lossy_from` is the highest rung that may be taken in
+    fp8, None where the device does not cast from it.
     """
 
     figures: Figures
@@ -39,7 +40,12 @@ class Terms:
     vram_factor: float = 1.0
     begin: tuple[str, str] = TOP
     storage: str = EXACT
-    castable: bool = True
+    lossy_from: str | None = NAMES[0]
+
+    @property
+    def highest(self) -> str:
+        """The rung to begin with in this storage."""
+        return self.lossy_from if self.storage == FP8 and self.lossy_from else self.begin[0]
 
     def vram_of(self, predicted: int) -> int:
         return round(predicted * self.vram_factor)
@@ -127,7 +133,7 @@ def stored(terms: Terms, job: Job, storage: str) -> Choice | None:
 
 def if_lossy(job: Job, chosen: Choice) -> Choice | None:
     """How a job that does not fit would, if it permitted less precision; None where that is no help."""
-    if chosen.fits is not False or job.memory.allow_lossy or not chosen.terms.castable:
+    if chosen.fits is not False or job.memory.allow_lossy or not chosen.terms.lossy_from:
         return None
     one = stored(chosen.terms, job, FP8)
     return one if one and one.fits else None
@@ -154,7 +160,7 @@ def _chosen(terms: Terms, job: Job) -> Choice | None:
 
 def storages(terms: Terms, job: Job) -> tuple[str, ...]:
     """How the experts' weights may be stored."""
-    return (EXACT, FP8) if job.memory.allow_lossy and terms.castable else (EXACT,)
+    return (EXACT, FP8) if job.memory.allow_lossy and terms.lossy_from else (EXACT,)
 
 
 def can_window(job: Job) -> bool:
@@ -198,7 +204,7 @@ def _named(terms: Terms, clip: Clip, rung: str) -> Choice | None:
 def _rungs(terms: Terms) -> tuple[str, ...]:
     """Those that may be chosen, the fastest first. On a CPU one component is there at a time, and nothing streams."""
     names = ("staged",) if terms.on_cpu else NAMES[:-1]
-    begin = min(NAMES.index(terms.begin[0]), NAMES.index(names[-1]))
+    begin = min(NAMES.index(terms.highest), NAMES.index(names[-1]))
     return tuple(name for name in names if NAMES.index(name) >= begin)
 
 

@@ -172,14 +172,14 @@ def make_plan(
     trace: bool = True,
     sizes: tuple[Size, ...] = (),
     begin: tuple[str, str] | None = None,
-    castable: bool = True,
+    lossy_from: str | None = NAMES[0],
 ) -> Plan:
     """How a complete job is done in this room. Without `trace` only figures kept from before are used.
 
     `half`: the device computes in bf16. `lessons` are factors of time and of the device's memory, learnt from runs;
-    `begin` are the rung and the form that an earlier run of such a clip came down to; `sizes` those the model is
-    published for; `castable`: the device casts weights from fp8. Raises `FitError` (`limit-too-small`) when the limit
-    leaves not even CUDA itself its memory.
+    `begin` are the rung and the form that an earlier run of such a clip came down to, `lossy_from` is such a rung of
+    runs in fp8, None where the device does not cast; `sizes` are those the model is published for. Raises `FitError`
+    (`limit-too-small`) when the limit leaves not even CUDA itself its memory.
     """
     on_cpu = device.torch_name == "cpu" or job.memory.profile == "cpu"
     base = replace(_unpredicted(job, model, device, tuple(reasons), pace, lessons), room=room)
@@ -187,7 +187,7 @@ def make_plan(
     if model is not None and known:
         precision = PRECISIONS[2] if on_cpu else PRECISIONS[0 if half else 1]
         figures = Figures(model, precision, trace=trace)
-        chosen = choose(Terms(figures, room, on_cpu, max(1.0, lessons[1]), begin or TOP, castable=castable), job)
+        chosen = choose(Terms(figures, room, on_cpu, max(1.0, lessons[1]), begin or TOP, EXACT, lossy_from), job)
         why_not = "not predicted yet: the model was not looked into"
     else:
         why_not = "not predicted for this model, whose parts this version does not know"
@@ -239,7 +239,7 @@ def _predicted(base: Plan, job: Job, chosen: Choice, sizes: tuple[Size, ...]) ->
         most, largest = most_frames(terms, job), largest_size(terms, job, sizes)
     if chosen.clip.layout:
         windows = _windows(job, chosen.clip.layout, terms.figures.model)
-    told = [*why(job, base.device, chosen, windows["count"] if windows else 0)]
+    told = list(why(job, base.device, chosen, windows["count"] if windows else 0))
     if terms.room.disk is not None and base.disk_bytes is not None and base.disk_bytes > terms.room.disk:
         told.append(f"the video may take {size(base.disk_bytes)}, and the disk has {size(terms.room.disk)} free")
     return replace(

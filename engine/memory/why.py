@@ -50,7 +50,7 @@ def _why_not_faster(chosen: Choice) -> Iterator[str]:
     if chosen.terms.on_cpu or rung == NAMES[0] or chosen.fits is None:
         return
     faster = NAMES[NAMES.index(rung) - 1]
-    if NAMES.index(faster) < NAMES.index(chosen.terms.begin[0]):
+    if NAMES.index(faster) < NAMES.index(chosen.terms.highest):
         yield f"{faster} ran out of memory in an earlier run of such a clip"
         return
     form = FORMS[0] if faster == "resident" else chosen.held.form
@@ -86,7 +86,7 @@ def _storage(job: Job, chosen: Choice) -> Iterator[str]:
     """What was made of the leave to lose precision."""
     if chosen.held.storage == FP8:
         yield from _stored(job, chosen)
-    elif job.memory.allow_lossy and not chosen.terms.castable:
+    elif job.memory.allow_lossy and not chosen.terms.lossy_from:
         yield "allow_lossy is of no use here: this device does not cast weights from fp8"
     elif job.memory.allow_lossy and chosen.fits:
         yield "allow_lossy is not used: exact weights fit, and fp8 would keep no weights from streaming"
@@ -141,5 +141,5 @@ def _lacking(job: Job, chosen: Choice) -> Iterator[str]:
     if other := if_lossy(job, chosen):
         taken = f"{size(other.found.ram_bytes)} of RAM" if other.terms.on_cpu else size(other.vram_bytes)
         yield f"allow_lossy = true would fit: {taken}, {other.profile} with the transformers' weights in fp8"
-    elif job.memory.allow_lossy and chosen.terms.castable and (other := stored(chosen.terms, job, FP8)):
+    elif job.memory.allow_lossy and chosen.terms.lossy_from and (other := stored(chosen.terms, job, FP8)):
         yield f"in fp8, as allow_lossy permits, {other.profile} would take {_lack(other)}"

@@ -12,6 +12,8 @@ from engine.compat.folder import open_folder
 from engine.control import Control
 from engine.errors import WanError
 from engine.hardware import Device, cards
+from engine.memory.choice import TOP
+from engine.memory.ladder import FP8
 from engine.memory.pace import known_pace, measured_pace
 from engine.memory.parts import Model, model_of_folder, model_of_spec
 from engine.memory.plan import Plan, make_plan
@@ -51,6 +53,8 @@ def foresee(
     rows = runs_on(device.uuid, _LAST)
     found = lessons(rows, device.uuid, job.model, asked.spec.family)
     pace = known_pace(device, half) or (measured_pace(device, half) if measure else None)
+    in_fp8 = lowest(rows, device.uuid, job.model, job, FP8) or TOP
+    lossy_from = in_fp8[0] if can_cast(device.torch_name, half) else None
 
     def planned(model: Model | None) -> Plan:
         return make_plan(
@@ -65,7 +69,7 @@ def foresee(
             trace=trace,
             sizes=asked.spec.sizes,
             begin=lowest(rows, device.uuid, job.model, job),
-            castable=can_cast(device.torch_name, half),
+            lossy_from=lossy_from,
         )
 
     try:

@@ -18,22 +18,32 @@ LAST = 20  # runs of a clip; what was learnt longer ago is tried again
 _FORMS = tuple(form.name for form in FORMS)
 
 
-def lowest(rows: Iterable[JobRow], device: str, model: str, clip: Job) -> tuple[str, str] | None:
+def lowest(
+    rows: Iterable[JobRow], device: str, model: str, clip: Job, storage: str | None = None
+) -> tuple[str, str] | None:
     """(rung, form) that earlier runs of a clip like `clip` went down to; None where none ran out of memory.
 
     `rows` are the newest first, `device` is a UUID, `model` as the complete job has it. Clips are alike when their
-    size, frames and windows are, and the limit they ran under.
+    size, frames and windows are, and the limit they ran under. With `storage` only runs whose weights were stored so
+    count: those of exact ones tell nothing of what fits in fp8.
     """
     steps: list[tuple[str, str]] = []
     seen = 0
     for row in rows:
         mine = row.state == State.FINISHED and (row.device, row.model) == (device, model)
-        if mine and seen < LAST and _alike(row.job_toml, clip):
+        stored = storage in (None, _storage(row.recorded))
+        if mine and stored and seen < LAST and _alike(row.job_toml, clip):
             steps += _steps((row.recorded or {}).get("fallbacks"))
             seen += 1
     if not steps:
         return None
     return max((rung for rung, _ in steps), key=NAMES.index), max((form for _, form in steps), key=_FORMS.index)
+
+
+def _storage(recorded: Any) -> Any:
+    """How a run stored its weights; None where that was not noted."""
+    plan = recorded.get("plan") if isinstance(recorded, dict) else None
+    return plan.get("storage") if isinstance(plan, dict) else None
 
 
 def _steps(noted: Any) -> Iterator[tuple[str, str]]:
