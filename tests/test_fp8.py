@@ -28,7 +28,10 @@ from tests.test_ladder import call
 from tests.test_plan import A14B, ANY, FIVE, FRAMES, KNOWN, RAM, SIZES, VRAM, job_of, plan, rank, the
 from tests.test_trace import MEDIUM, dtype_of, given_to
 from tests.witness import peak_bytes
+from wan_tui.composing.form import Form
+from wan_tui.composing.read import changed
 from wan_tui.screens.composer_figures import rung_text
+from wan_tui.screens.composer_run import settings_of
 from wan_tui.telling_plan import answer
 from wan_tui.telling_plan import settings as pasted
 
@@ -223,7 +226,9 @@ def test_a_lossy_plan_in_words() -> None:
     _, after = both(A14B, 32, 64)
     assert answer(after.as_dict()) == "fits: staged, lossy: weights in fp8, on Card"
     assert rung_text(after) == "staged, lossy: weights in fp8 (fits)"
-    assert pasted({"memory.allow_lossy": True}) == "--set memory.allow_lossy=true"
+    leave = {"memory.allow_lossy": True}
+    assert pasted(leave) == "--set memory.allow_lossy=true" and settings_of(leave) == "memory.allow_lossy true"
+    assert changed(Form(), leave).kept == leave  # what the composer makes of an alternative
 
 
 @settings(deadline=None, max_examples=12)
