@@ -67,6 +67,7 @@ def as_stored(module: Any, part: Part, precision: Precision) -> None:
 
 @pytest.mark.parametrize("kind", ["t2v", "i2v-clip", "ti2v"])
 @pytest.mark.parametrize("precision", [BF16, FP32], ids=["bf16", "fp32"])
+@pytest.mark.sampled(2)
 def test_the_bytes_of_a_module_that_is_cast_are_those_predicted(
     tiny_model: Callable[[str], Path], kind: str, precision: Precision
 ) -> None:
@@ -99,6 +100,7 @@ DIT = Part("transformer", "WanTransformer3DModel", MEDIUM["t2v"])
 
 
 @pytest.mark.parametrize("precision", [BF16, FP32], ids=["bf16", "fp32"])
+@pytest.mark.sampled(2)
 def test_the_layer_at_work_against_the_allocator(precision: Precision) -> None:
     module = build(DIT, precision)
     layer = module.blocks[0].ffn.net[2]
@@ -109,6 +111,7 @@ def test_the_layer_at_work_against_the_allocator(precision: Precision) -> None:
 
 
 @pytest.mark.parametrize("precision", [BF16, FP32], ids=["bf16", "fp32"])
+@pytest.mark.sampled(2)
 def test_a_step_against_the_allocator(precision: Precision) -> None:
     """The largest layer counts beside the peak of the work, which may be elsewhere: what is predicted is no less."""
     size, module = (3, 16, 16), build(DIT, precision)
