@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from engine.compat.folder import open_folder
@@ -36,7 +36,7 @@ from engine.video.drift import Drift
 from engine.voice import Voice
 
 SHORT, LONG = 81, 401
-PROMPT = "a red circle moving right over a white background"
+PROMPT = "a red circle bouncing on a white background"  # which may go on for ever
 
 
 class Bench:
@@ -115,7 +115,9 @@ def looks(bench: Bench, job: Job) -> None:
     report("joint windows", bench.frames(bench.latents(long)), grid(found, 0))
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "first.png")
-        Image.effect_mandelbrot((256, 256), (-2, -1.2, 1, 1.2), 60).save(picture)
+        drawn = Image.new("RGB", (job.width or 64, job.height or 64), "white")
+        ImageDraw.Draw(drawn).ellipse((20, 28, 43, 51), fill="red")
+        drawn.save(picture)
         given = replace(long, inputs=Inputs(image=picture))
         report("windows in turn, a prefix of clean latents", bench.frames(bench.latents(given)), turns(found, 0))
     each = turns(replace(found, overlap=0), 0)  # clips that know nothing of each other

@@ -6,6 +6,7 @@ An ordinary diffusers folder in float16. It must fit into the wheel: 12 MB at mo
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -42,6 +43,7 @@ def assemble(vae: Path, denoiser: Path, out: Path) -> int:
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         made = Path(scratch, "made")
         pipeline.save_pretrained(made)
+        _for_everyone(made)
         size = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
         if size > MOST_BYTES:
             raise ValueError(f"the folder takes {size:,} bytes, where {MOST_BYTES:,} are allowed")
@@ -49,6 +51,17 @@ def assemble(vae: Path, denoiser: Path, out: Path) -> int:
             shutil.rmtree(out)
         made.rename(out)
     return size
+
+
+def _for_everyone(folder: Path) -> None:
+    """Without where the VAE was read from, and readable by all: weights are saved for their owner alone."""
+    config = folder / "vae" / "config.json"
+    table = json.loads(config.read_text())
+    table.pop("_name_or_path", None)
+    config.write_text(json.dumps(table, indent=2) + "\n")
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(0o644)
 
 
 def _fill(module: Any, weights: dict[str, torch.Tensor], prefix: str) -> None:

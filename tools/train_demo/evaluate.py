@@ -63,12 +63,13 @@ def render(jobs: Sequence[Job], folder: Path) -> list[Path]:
 
 
 def ask(model: Path, count: int, seed: int, settings: dict[str, float], pictures: Path | None = None) -> list[Asked]:
-    """Held-out scenes and their jobs; with `pictures`, each from its first frame, which is drawn into that folder."""
+    """Held-out scenes and their jobs; with `pictures`, each from its first frame, which is drawn into that folder, and
+    every other scene begins anywhere."""
     rng = np.random.default_rng([seed, pictures is not None])
     asked = []
     for number in range(count):
         frames = FRAMES[number % len(FRAMES)]
-        scene = sample(rng, frames, held=True)
+        scene = sample(rng, frames, held=True, anywhere=pictures is not None and number % 2 == 1)
         values = {"width": 64, "height": 64, "fps": 16, "frames": frames, "seed": seed + number, "negative_prompt": ""}
         job = Job(model=str(model), prompt=caption(scene, rng), **values, **settings)  # type: ignore[arg-type]
         if pictures:
