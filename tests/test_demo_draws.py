@@ -1,14 +1,14 @@
 """The built-in model draws what the prompt says, told from the mp4: what breaks the way of a video shows here.
 
 Eight clips of combinations that training never saw, each colour and each motion once, judged by an eye that knows
-nothing of the training. A part that is broken must cost far more than chance does.
+nothing of the training. Of four of them a part that is broken must cost far more than chance does.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,10 @@ from tools.train_demo.scenes import Scene, draw, held_out
 from tools.train_demo.words import plain_caption
 
 NAMED = ("colour", "background", "motion", "shape")
-LEARNT = ("colour", "background", "tone")  # motion and shape are still being trained: the soak asks for them
 OFF = 20.0  # distance in RGB of a ground from its named colour that is no matter of tone any more
-LEAST = 7  # of eight: how often each has to be right
-BROKEN = 5  # the most that one of them may be right when something is broken
-BOUNDARY = 0.8
+LEAST = dict.fromkeys((*NAMED, "tone"), 7) | {"shape": 6}  # of eight; a star may come out too blunt
+BROKEN = 2  # of four: the most that one of them may be right when something is broken
+BOUNDARY = 0.6
 
 
 @dataclass(frozen=True)
@@ -54,19 +53,20 @@ ASKED = (
     Told("triangle", "purple", "brown", "bounce"),
     Told("circle", "pink", "white", "right"),
 )
+FEW = (0, 2, 4, 7)  # of them, with all shapes and without a motion that backwards is the same
 
 
-def right(folder: Path, model: Path | str = "demo", **changes: Any) -> dict[str, int]:
+def right(
+    folder: Path, model: Path | str = "demo", asked: Sequence[int] = FEW, frames: int = 17, **changes: Any
+) -> dict[str, int]:
     """In how many of the clips each thing is as asked, and the ground's colour not only nearest to the one named."""
     folder.mkdir(exist_ok=True)
-    jobs = [Job(str(model), prompt=plain_caption(told), seed=at, frames=17) for at, told in enumerate(ASKED)]
+    told = [ASKED[at] for at in asked]
+    jobs = [Job(str(model), plain_caption(one), seed=at, frames=frames) for at, one in zip(asked, told, strict=True)]
     clips = [read_frames(path) for path in render([replace(job, **changes) for job in jobs], folder)]
-    seen = [look(clip) for clip in clips]
-    found = {
-        name: sum(getattr(told, name) == getattr(one, name) for told, one in zip(ASKED, seen, strict=True))
-        for name in NAMED
-    }
-    return found | {"tone": sum(off(clip, told.background) < OFF for told, clip in zip(ASKED, clips, strict=True))}
+    pairs = list(zip(told, map(look, clips), strict=True))
+    found = {name: sum(getattr(one, name) == getattr(seen, name) for one, seen in pairs) for name in NAMED}
+    return found | {"tone": sum(off(clip, one.background) < OFF for one, clip in zip(told, clips, strict=True))}
 
 
 def off(clip: Frames, background: str) -> float:
@@ -87,16 +87,15 @@ def test_nobody_taught_it_these() -> None:
     assert all(held_out(told.shape, told.colour, told.background, told.motion) for told in ASKED)
 
 
-def test_it_draws_in_the_colours_that_the_prompt_says(tmp_path: Path) -> None:
-    found = right(tmp_path)
-    assert min(found[name] for name in LEARNT) >= LEAST, found
+def test_it_draws_what_the_prompt_says(tmp_path: Path) -> None:
+    found = right(tmp_path, asked=range(len(ASKED)))
+    assert all(found[name] >= least for name, least in LEAST.items()), found
 
 
 @pytest.mark.soak
-def test_it_draws_what_the_prompt_says(tmp_path: Path) -> None:
-    found = right(tmp_path, frames=25)
-    print(found)
-    assert min(found.values()) >= LEAST, found
+def test_it_draws_longer_clips_too(tmp_path: Path) -> None:
+    found = right(tmp_path, asked=range(len(ASKED)), frames=33)
+    assert all(found[name] >= least for name, least in LEAST.items()), found
 
 
 def from_pictures(folder: Path) -> tuple[list[Scene], list[Frames]]:
@@ -114,14 +113,10 @@ def from_pictures(folder: Path) -> tuple[list[Scene], list[Frames]]:
     return scenes, [read_frames(path) for path in render(jobs, folder)]
 
 
-def test_it_begins_with_the_picture(tmp_path: Path) -> None:
-    for scene, clip in zip(*from_pictures(tmp_path), strict=True):
-        assert psnr(clip[0], draw(scene, 1)[0]) >= 28
-
-
-@pytest.mark.soak
-def test_it_goes_on_from_the_picture_as_the_prompt_says(tmp_path: Path) -> None:
+def test_it_goes_on_from_a_picture_as_the_prompt_says(tmp_path: Path) -> None:
     scenes, clips = from_pictures(tmp_path)
+    for scene, clip in zip(scenes, clips, strict=True):
+        assert psnr(clip[0], draw(scene, 1)[0]) >= 28
     assert [look(clip).motion for clip in clips] == [scene.motion for scene in scenes]
 
 
@@ -200,24 +195,13 @@ def own_settings() -> dict[str, Any]:
     return {name: getattr(known, name) for name in names}
 
 
-@pytest.mark.parametrize("broken", [guidance, normalisation, channel_order])
-def test_what_breaks_colours_is_seen(broken: Broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("broken", [guidance, shift, normalisation, frame_order, channel_order])
+def test_what_is_broken_is_seen(broken: Broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = broken(tmp_path, monkeypatch)
     print(f"{broken.__name__}: {found}")
-    assert min(found[name] for name in LEARNT) <= BROKEN, found
+    assert min(found.values()) <= BROKEN, found
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("broken", [shift, frame_order])
-def test_what_breaks_shapes_and_motions_is_seen(
-    broken: Broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, found = right(tmp_path / "whole"), broken(tmp_path / "broken", monkeypatch)
-    print(f"{broken.__name__}: {found}; whole: {whole}")
-    assert min(whole.values()) >= LEAST and min(found.values()) <= BROKEN
-
-
-@pytest.mark.soak
 def test_experts_in_each_others_place_are_seen(tmp_path: Path) -> None:
     """The one for low noise is deaf to the prompt, which is no loss there: all is decided before."""
     model = of_two(tmp_path)
@@ -234,4 +218,4 @@ def test_experts_in_each_others_place_are_seen(tmp_path: Path) -> None:
         (model / old).rename(model / new)
     swapped = right(tmp_path / "swapped", model, **settings)
     print(f"experts: {whole}; swapped: {swapped}")
-    assert min(whole.values()) >= LEAST and min(swapped.values()) <= BROKEN
+    assert min(whole.values()) > BROKEN >= min(swapped.values())

@@ -38,6 +38,7 @@ PICTURES = 96  # clips in a batch of single frames, whose captions cost more tha
 LENGTHS = {1: 0.2, 5: 0.4, 7: 0.1, 9: 0.3}  # latent frames of a batch, and how often
 FROM_IMAGE = 0.4  # batches whose first latent frame is given
 UNSAID = 0.1  # captions left out
+STARS = 3.0  # times as often as other shapes: their points take longest to learn
 EMA = 0.998
 CHECKPOINT_S = 180.0
 LONGEST_STEP_S = 20.0  # what is longer was a pause, and does not count
@@ -110,7 +111,8 @@ class Data:
         clips = self._usual + self._anywhere if given else self._usual
         long_enough = [clip for clip in clips if clip[0].shape[1] >= length]
         count = PICTURES if length == 1 else 2 * round(TOKENS / (32 * length))
-        taken = [long_enough[i] for i in rng.choice(len(long_enough), count, replace=len(long_enough) < count)]
+        often = np.array([STARS if shown.shape == "star" else 1.0 for _, shown in long_enough])
+        taken = [long_enough[i] for i in rng.choice(len(long_enough), count, p=often / often.sum())]
         captions = ["" if rng.random() < UNSAID else caption(shown, rng) for _, shown in taken]
         return Batch(torch.stack([latents[:, :length] for latents, _ in taken]), captions, given)
 
