@@ -9,7 +9,7 @@ from engine.events import Event, JobFinished
 from engine.jobfile import job_from_table
 from wan_tui.headless import Asked, run_jobs
 
-PROMPT = "a yellow star bouncing on a black background"
+PROMPT = "a cyan triangle moving left on a black background"
 
 
 def command(args: argparse.Namespace) -> int:
