@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tools.train_demo.clips import Clips, Shown
-from tools.train_demo.denoiser import Batch, Data, set_task
+from tools.train_demo.denoiser import Batch, Data, begin_with, fresh, set_task
 from tools.train_demo.muon import Muon, orthogonal
 from tools.train_demo.tokenizer import make_tokenizer
 
@@ -52,6 +52,29 @@ def test_the_task_is_the_way_from_the_clip_to_noise_and_given_frames_are_clean()
     assert ((task.times > 0) & (task.times < 1000)).all()
     assert torch.equal(task.noisy[:, :, :1], clean[:, :, :1])
     assert torch.allclose((task.noisy - share * task.velocities)[:, :, 1:], clean[:, :, 1:], atol=1e-5)
+
+
+def test_it_begins_with_a_folder_in_which_words_have_other_numbers(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    before = fresh(len(tokenizer) + 1)
+    before.text_encoder.save_pretrained(tmp_path / "text_encoder")
+    before.transformer.save_pretrained(tmp_path / "transformer")
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    file = tmp_path / "tokenizer" / "tokenizer.json"
+    table = json.loads(file.read_text())
+    words = table["model"]["vocab"]
+    star = words["star"]
+    words["star"] = len(tokenizer)  # the last row; its own is "comet" now
+    words["comet"] = star
+    file.write_text(json.dumps(table))
+    state = fresh(len(tokenizer))
+    begin_with(state, tmp_path, tokenizer)
+    name = "text_encoder.shared.weight"
+    now, then = state.weights(), before.weights()
+    assert torch.equal(now[name][star], then[name][len(tokenizer)])
+    assert torch.equal(now[name][star + 1 :], then[name][star + 1 : -1])
+    assert all(torch.equal(now[one], then[one]) for one in now if one != name)
+    assert all(torch.equal(now[one], state.averaged[one]) for one in now)
 
 
 @pytest.mark.parametrize("shape", [(192, 192), (192, 512), (512, 192), (3, 64, 96)])

@@ -68,6 +68,13 @@ def test_shapes_stay_inside(frames: int, anywhere: bool) -> None:
         assert max((xs + sizes).max(), (ys + sizes).max()) <= scenes.SIDE
 
 
+def test_a_star_has_a_larger_box_than_other_shapes() -> None:
+    rng = np.random.default_rng(6)
+    drawn = [scene for scene in (scenes.sample(rng, 17, None) for _ in range(400)) if scene.motion == "still"]
+    stars, others = ([s.size for s in drawn if (s.shape == "star") == star] for star in (True, False))
+    assert min(stars) >= 12.5 and max(others) <= 12.5
+
+
 def test_a_usual_path_lies_in_the_middle() -> None:
     rng = np.random.default_rng(4)
     usual, anywhere = (

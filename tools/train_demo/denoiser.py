@@ -1,7 +1,8 @@
 """Text encoder and transformer trained together: `python -m tools.train_demo.denoiser --vae DIR --clips DIR --out DIR`.
 
 Rectified flow: at time s in (0, 1) the transformer sees (1 - s) x0 + s noise and says noise - x0. The learning rate
-falls to zero over `--minutes`; `--resume` goes on from the last checkpoint, with the minutes that were left.
+falls to zero over `--minutes`; `--resume` goes on from the last checkpoint, with the minutes that were left. `--start`
+begins with the weights of a whole folder instead of random ones.
 """
 
 from __future__ import annotations
@@ -137,6 +138,27 @@ def fresh(words: int) -> State:
     return state
 
 
+def begin_with(state: State, folder: Path, tokenizer: Any) -> None:
+    """The weights of a folder as `assemble.py` makes it. A word keeps its embedding, whatever its number was."""
+    from diffusers import WanTransformer3DModel
+    from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+    parts = {
+        "text_encoder": UMT5EncoderModel.from_pretrained(folder / "text_encoder"),
+        "transformer": WanTransformer3DModel.from_pretrained(folder / "transformer"),
+    }
+    found = {f"{part}.{name}": weight for part, module in parts.items() for name, weight in module.named_parameters()}
+    before = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer").get_vocab()
+    now = {word: number for word, number in tokenizer.get_vocab().items() if word in before}
+    with torch.no_grad():
+        for name, weight in state.weights().items():
+            if name == "text_encoder.shared.weight":
+                weight[list(now.values())] = found[name].float()[[before[word] for word in now]].to(weight.device)
+            else:
+                weight.copy_(found[name])
+            state.averaged[name].copy_(weight)
+
+
 def set_task(batch: Batch, tokenizer: Any, random: torch.Generator, device: torch.device) -> Task:
     """Noise of its own for each clip, at times spread evenly over the sampler's."""
     count = len(batch.captions)
@@ -252,6 +274,8 @@ def train(args: argparse.Namespace) -> None:
     usual, anywhere, unseen = (read_clips(args.clips, f"{kind}-*.safetensors") for kind in kinds)
     data, held = Data(args.vae, usual, anywhere), Data(args.vae, unseen, [])
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.start:
+        begin_with(state, args.start, tokenizer)
     if args.resume:
         load(state, args.out, rng, random)
     for block in state.transformer.blocks:
@@ -286,6 +310,7 @@ def main() -> None:
         parser.add_argument(f"--{folder}", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", type=Path)
     parser.add_argument("--resume", action="store_true")
     train(parser.parse_args())
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,7 @@ MOTIONS = ("left", "right", "up", "down", "still", "grow", "shrink", "bounce")
 _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 _MARGIN = 1.0  # between a shape's box and the picture's rim
 _PLAY = 4.0  # how far the middle of a usual path is from the picture's, each way
+_STAR = 1.2  # times the box of other shapes: it fills a third of its box, and its points are the finest thing drawn
 
 Floats = npt.NDArray[np.float64]
 Frames = npt.NDArray[np.uint8]
@@ -61,6 +62,42 @@ class Scene:
     speed: float = 0.0
     height: float = 0.0
     period: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """From and to. `size` is that of what neither grows nor shrinks; growth and shrinkage are of the size, a frame."""
+
+    size: tuple[float, float]
+    speed: tuple[float, float]
+    growing: tuple[float, float]
+    growth: tuple[float, float]
+    shrinking: tuple[float, float]
+    shrinkage: tuple[float, float]
+    height: tuple[float, float]
+    period: tuple[float, float]
+
+
+_USUAL = _Ranges(
+    size=(10.5, 12.5),
+    speed=(0.85, 1.0),
+    growing=(8.0, 9.0),
+    growth=(0.026, 0.029),
+    shrinking=(16.0, 17.5),
+    shrinkage=(0.017, 0.0185),
+    height=(14.0, 16.0),
+    period=(15.5, 16.5),
+)
+_ANYWHERE = _Ranges(
+    size=(9.0, 14.0),
+    speed=(0.7, 1.1),
+    growing=(8.0, 10.0),
+    growth=(0.024, 0.030),
+    shrinking=(14.5, 18.0),
+    shrinkage=(0.0165, 0.0185),
+    height=(14.0, 20.0),
+    period=(12.0, 16.0),
+)
 
 
 def held_out(shape: str, colour: str, background: str, motion: str) -> bool:
@@ -87,23 +124,28 @@ def sample(rng: np.random.Generator, frames: int, held: bool | None, anywhere: b
             return _anywhere(rng, frames, words) if anywhere else _usual(rng, words)
 
 
+def _moving(rng: np.random.Generator, frames: int, words: tuple[str, str, str, str], ranges: _Ranges) -> Scene:
+    """Such a motion with a size and a pace out of `ranges`, starting at (0, 0)."""
+    shape, _, _, motion = words
+    extent = {"grow": ranges.growing, "shrink": ranges.shrinking}.get(motion, ranges.size)
+    size = rng.uniform(*extent) * (_STAR if shape == "star" else 1.0)
+    speed, height, period = 0.0, 0.0, 1.0
+    if motion in _DIRECTIONS:
+        slowest, fastest = ranges.speed
+        speed = rng.uniform(slowest, min(fastest, (SIDE - 2 * (size + _MARGIN)) / max(frames - 1, 1)))
+    elif motion in ("grow", "shrink"):
+        speed = size * rng.uniform(*(ranges.growth if motion == "grow" else ranges.shrinkage))
+    elif motion == "bounce":
+        height, period = rng.uniform(*ranges.height), rng.uniform(*ranges.period)
+    return Scene(*words, 0.0, 0.0, size, speed, height, period)
+
+
 def _usual(rng: np.random.Generator, words: tuple[str, str, str, str]) -> Scene:
     """Where and how large such a motion usually is: its words say nearly all of it."""
-    motion = words[3]
-    size, speed, height, period = rng.uniform(10.5, 12.5), 0.0, 0.0, 1.0
-    if motion in _DIRECTIONS:
-        speed = rng.uniform(0.85, 1.0)
-    elif motion == "grow":
-        size = rng.uniform(8.0, 9.0)
-        speed = size * rng.uniform(0.026, 0.029)
-    elif motion == "shrink":
-        size = rng.uniform(16.0, 17.5)
-        speed = size * rng.uniform(0.017, 0.0185)
-    elif motion == "bounce":
-        height, period = rng.uniform(14.0, 16.0), rng.uniform(15.5, 16.5)
-    xs, ys, sizes = path(Scene(*words, 0.0, 0.0, size, speed, height, period), LONGEST)
+    scene = _moving(rng, LONGEST, words, _USUAL)
+    xs, ys, sizes = path(scene, LONGEST)
     x, y = (_near_the_middle(rng, along, sizes + _MARGIN) for along in (xs, ys))
-    return Scene(*words, x, y, size, speed, height, period)
+    return replace(scene, x=x, y=y)
 
 
 def _near_the_middle(rng: np.random.Generator, along: Floats, reach: Floats) -> float:
@@ -115,23 +157,11 @@ def _near_the_middle(rng: np.random.Generator, along: Floats, reach: Floats) -> 
 
 def _anywhere(rng: np.random.Generator, frames: int, words: tuple[str, str, str, str]) -> Scene:
     """All sizes and speeds of the named motion; the start is drawn from where the whole path fits."""
-    motion = words[3]
-    size, speed, height, period = rng.uniform(9.0, 14.0), 0.0, 0.0, 1.0
-    if motion in _DIRECTIONS:
-        speed = rng.uniform(0.7, min(1.1, (SIDE - 2 * (size + _MARGIN)) / max(frames - 1, 1)))
-    elif motion == "grow":
-        size = rng.uniform(8.0, 10.0)
-        speed = size * rng.uniform(0.024, 0.030)
-    elif motion == "shrink":
-        size = rng.uniform(14.5, 18.0)
-        speed = size * rng.uniform(0.0165, 0.0185)
-    elif motion == "bounce":
-        height, period = rng.uniform(14.0, 20.0), rng.uniform(12.0, 16.0)
-    xs, ys, sizes = path(Scene(*words, 0.0, 0.0, size, speed, height, period), frames)
+    scene = _moving(rng, frames, words, _ANYWHERE)
+    xs, ys, sizes = path(scene, frames)
     reach = sizes + _MARGIN
-    x = float(rng.uniform((reach - xs).max(), (SIDE - reach - xs).min()))
-    y = float(rng.uniform((reach - ys).max(), (SIDE - reach - ys).min()))
-    return Scene(*words, x, y, size, speed, height, period)
+    x, y = (float(rng.uniform((reach - along).max(), (SIDE - reach - along).min())) for along in (xs, ys))
+    return replace(scene, x=x, y=y)
 
 
 def path(scene: Scene, frames: int) -> tuple[Floats, Floats, Floats]:

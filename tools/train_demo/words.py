@@ -117,7 +117,7 @@ FILLERS = (
         "cute",
     ),
     *("tiny", "huge", "glossy", "quickly", "slowly", "gently", "smoothly", "4k", "hd", "render", "scene", "showing"),
-    *("there", "very", "quite", "just", "happily", "forever", "minimal", "geometric", "flat", "style", "an", "epic"),
+    *("there", "very", "quite", "just", "happily", "forever", "minimal", "geometric", "flat", "style", "epic"),
 )
 
 
@@ -137,7 +137,7 @@ class Told(Protocol):
 def plain_caption(told: Told) -> str:
     """The same sentence for every scene, each thing by its plain name."""
     motion = MOTIONS[told.motion][0]
-    return f"a {told.colour} {told.shape} {motion} on a {told.background} background"
+    return _with_an(f"a {told.colour} {told.shape} {motion} on a {told.background} background".split())
 
 
 def caption(told: Told, rng: np.random.Generator) -> str:
@@ -154,7 +154,7 @@ def caption(told: Told, rng: np.random.Generator) -> str:
 def vocabulary() -> list[str]:
     """Every word of every caption but the fillers, sorted."""
     phrases = [way for ways in (SHAPES, COLOURS, BACKGROUNDS, MOTIONS) for some in ways.values() for way in some]
-    phrases += [*_GROUNDS, *_OVER, *_ARTICLES, _JOINING]
+    phrases += [*_GROUNDS, *_OVER, *_ARTICLES, "an", _JOINING]
     return sorted({word for phrase in phrases for word in phrase.split()})
 
 
@@ -169,10 +169,16 @@ def _filled(words: list[str], rng: np.random.Generator) -> str:
     """The words with some fillers among them, some in capitals, and perhaps a full stop."""
     for _ in range(int(rng.integers(0, 4))):
         words.insert(int(rng.integers(0, len(words) + 1)), _any(FILLERS, rng))
-    text = " ".join(words)
+    text = _with_an(words)
     if rng.random() < 0.3:
         text = text[:1].upper() + text[1:]
     return text + ("." if rng.random() < 0.3 else "")
+
+
+def _with_an(words: Sequence[str]) -> str:
+    """The words as a sentence, "an" where "a" stands before a vowel."""
+    following = (*words[1:], "")
+    return " ".join("an" if a == "a" and b[:1] in "aeiou" and b else a for a, b in zip(words, following, strict=True))
 
 
 def _way(ways: Sequence[str], rng: np.random.Generator) -> str:
