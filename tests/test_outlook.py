@@ -14,10 +14,11 @@ from engine.memory.pace import Pace
 from engine.runtime import outlook
 from engine.runtime.outlook import Outlook, outlooks
 from tests.staged import machine
+from wan_tui.telling_outlook import here_text
 
 CATALOG = load_catalog()
 PREDICTED = {spec.id for spec in CATALOG.models if spec.family in ("t2v", "i2v", "ti2v", "flf2v") and not spec.builtin}
-ORDER = ("no", "at", "streams", "fits")
+ORDER = ("no", "at", "windows", "streams", "fits")
 
 
 def on(vram: float, ram: float = 512, *, bf16: bool = True) -> dict[str, Outlook]:
@@ -53,6 +54,14 @@ def test_a_size_that_alone_fits() -> None:
     assert (known.smaller.width, known.smaller.height) in ((832, 480), (480, 832))
 
 
+def test_what_fits_piece_by_piece_is_told_so() -> None:
+    known = on(6)["ti2v-5B@2.2.0"]
+    assert known.word == "windows" and known.fits
+    assert known.plan.windows and known.plan.windows["count"] > 1
+    count, frames = known.plan.windows["count"], known.plan.windows["frames"]
+    assert here_text(known) == f"fits in {count} windows of {frames} frames: 1280x704, 121 frames"
+
+
 def test_other_programs_do_not_count() -> None:
     """The card of `on` has nothing free: this is about the box, not about the moment."""
     assert on(80)["t2v-14B@2.1.0"].word == "fits"
@@ -81,3 +90,13 @@ def test_nothing_of_it_loads_torch() -> None:
         "sys.exit(bool({'torch', 'diffusers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_what_is_known_is_told_again_until_something_it_follows_from_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, again = on(24), on(24)
+    assert all(again[id] is one for id, one in first.items())
+    assert on(12)["t2v-A14B@2.2.0"] is not first["t2v-A14B@2.2.0"]
+    assert on(12, ram=100)["t2v-A14B@2.2.0"] is not on(12)["t2v-A14B@2.2.0"]
+    before = on(24)["ti2v-5B@2.2.0"]
+    monkeypatch.setattr(outlook, "known_pace", lambda device, half: Pace(1e14, 2e10, 1e9))
+    assert before.plan.seconds is None and on(24)["ti2v-5B@2.2.0"].plan.seconds

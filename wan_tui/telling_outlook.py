@@ -12,11 +12,18 @@ from engine.units import size
 def here_text(known: Outlook) -> str:
     """`fits staged: 1280x704, 121 frames`, or why it does not."""
     if known.plan.fits:
-        return f"fits {known.plan.profile}: {clip_text(known.job)}"
+        return f"fits {_way(known.plan)}: {clip_text(known.job)}"
     if known.smaller and known.at_smaller:
         its = f"{known.job.width}x{known.job.height}"
-        return f"fits {known.at_smaller.profile}: {clip_text(known.smaller)}; its {its} does not"
+        return f"fits {_way(known.at_smaller)}: {clip_text(known.smaller)}; its {its} does not"
     return f"no: for {clip_text(known.job)} {known.lacking}"
+
+
+def _way(plan: Plan) -> str:
+    """The rung, or the windows of which the whole is made."""
+    if plan.profile == "windows" and plan.windows:
+        return f"in {plan.windows['count']} windows of {plan.windows['frames']} frames"
+    return plan.profile
 
 
 def memory_text(plan: Plan) -> str:

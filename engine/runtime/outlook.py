@@ -20,7 +20,7 @@ from engine.memory.plan import Plan, make_plan
 from engine.memory.room import Room
 from engine.memory.why import LACKING
 from engine.runtime.journal import JobRow, runs_on
-from engine.runtime.lessons import lessons, taught
+from engine.runtime.lessons import Lessons, lessons, taught
 from engine.runtime.seat import Seat, seat_of
 from engine.units import counted
 
@@ -47,7 +47,10 @@ class Outlook:
 
     @property
     def word(self) -> str:
-        """`fits`, `streams` (it fits, and is slower), `at 480p` (that fits, and the default size does not), `no`."""
+        """`fits`, `streams` (it fits, and is slower), `windows` (it fits piece by piece), `at 480p` (that fits, and the
+        default size does not), `no`."""
+        if self.plan.fits and self.plan.profile == "windows":
+            return "windows"
         if self.plan.fits:
             return "streams" if self.plan.profile in _SLOWER else "fits"
         return f"at {min(self.smaller.width or 0, self.smaller.height or 0)}p" if self.smaller else "no"
@@ -81,7 +84,7 @@ def clip_text(job: Job) -> str:
 def outlooks(specs: Iterable[ModelSpec], machine: Machine) -> Mapping[str, Outlook]:
     """By their ids those models of which something can be told. What else uses the device is left out of account."""
     here = _here(machine)
-    found = {spec.id: _outlook(spec, model_of_spec(spec), here) for spec in specs if here and spec.architecture}
+    found = {spec.id: _known(spec, here) for spec in specs if here and spec.architecture}
     return {id: one for id, one in found.items() if one}
 
 
@@ -99,6 +102,9 @@ class _Here:
     device: Device
     pace: Pace | None
     rows: list[JobRow]
+
+    def lessons(self, spec: ModelSpec) -> Lessons:
+        return lessons(self.rows, self.device.uuid, spec.id, spec.family)
 
 
 def _here(machine: Machine) -> _Here | None:
@@ -124,6 +130,23 @@ def judge_outlook(known: Outlook) -> Iterator[Finding]:
         yield Finding("warning", "vram-low", message, suggestions=(LARGER_CARD,), remedies=(ON_CPU,))
     else:
         yield Finding("warning", "ram-low", message, suggestions=(LARGER_BOX,))
+
+
+_told: dict[str, tuple[object, Outlook]] = {}
+
+
+def _known(spec: ModelSpec, here: _Here) -> Outlook | None:
+    """What was told last of a model of the catalog, while nothing has changed that it follows from: a list of all is
+    read again and again, and takes 0.2 s."""
+    device, ram = replace(here.device, free_bytes=None), here.seat.machine.ram_bytes
+    follows_from = (spec, device, here.seat.half, ram, here.pace, here.lessons(spec))
+    before = _told.get(spec.id)
+    if before and before[0] == follows_from:
+        return before[1]
+    found = _outlook(spec, model_of_spec(spec), here)
+    if found:
+        _told[spec.id] = (follows_from, found)
+    return found
 
 
 def _outlook(spec: ModelSpec, model: Model, here: _Here) -> Outlook | None:
@@ -159,7 +182,7 @@ def _clip(spec: ModelSpec, size: tuple[int, int]) -> Job:
 
 
 def _plan(job: Job, spec: ModelSpec, model: Model, here: _Here) -> Plan:
-    learnt = lessons(here.rows, here.device.uuid, spec.id, spec.family)
+    learnt = here.lessons(spec)
     found = make_plan(
         job,
         model,

@@ -78,8 +78,8 @@ def full(machine: Machine) -> list[Line]:
         f"{name} {version or 'is not installed'}" for name, version in machine.versions.items() if name != "torch"
     )
     lines += [Line(text) for text in others]
-    words = "In the list: fits, streams (it fits, slower), at 480p (that size alone fits) and no are predicted for"
-    note = f"{words} each model's own clip, with the device to itself."
+    words = "fits, streams (it fits, slower), windows (made piece by piece), at 480p (that size alone fits) and no"
+    note = f"In the list: {words} are predicted for each model's own clip, with the device to itself."
     return [*lines, GAP, Line(note, tone="$foreground-muted", head=True)]
 
 

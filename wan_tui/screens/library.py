@@ -32,7 +32,8 @@ class Library(Doing):
     ABOUT: ClassVar[str] = (
         "Every model of the manifest and its variants. · absent, ◐ part of it is here, ● complete, ✓ complete and "
         "verified byte by byte, ✗ corrupt. HERE tells how its own clip goes onto this box: fits, streams (it fits, "
-        "slower), at 480p (that size alone fits), or no. Enter shows all that is known of one."
+        "slower), windows (made piece by piece), at 480p (that size alone fits), or no. Enter shows all that is "
+        "known of one."
     )
     BINDINGS = bindings("library")
     DEFAULT_CSS = """

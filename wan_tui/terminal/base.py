@@ -20,6 +20,7 @@ from wan_tui.terminal.driver import SafeDriver
 from wan_tui.terminal.in_turn import InTurn
 from wan_tui.terminal.over import Over
 from wan_tui.terminal.punctual import Punctual
+from wan_tui.terminal.sheet import Sheet
 from wan_tui.terminal.signals import Signals
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class TerminalApp(Punctual, InTurn):
     terminated = False
     leave_working = False  # the engine is to finish what it has after the screen was left
     _outside: subprocess.Popen[bytes] | None = None  # another program has the terminal
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.stylesheet = Sheet(variables=self.get_css_variables())
 
     @property
     def crash(self) -> Exception | None:

@@ -17,6 +17,7 @@ Private names of Textual 8.2.8 that are used, here and in `base.py`; `tests/test
   ChopsUpdate.spans              of `widgets/own_pixels.py`: what an update paints
   App._screen_stacks, _current_mode   of `in_turn.py`: before and after there is a screen to be asked for
   Timer._skip                    of `punctual.py`: a timer that is late is left out
+  Stylesheet._parse_cache, _variables   of `sheet.py`: rules by their source, and what they were parsed with
   App._refresh_notifications     of `app.py`: those that are over are taken off the screen that is shown
   App._clipboard                 what `copy_to_clipboard` keeps
 """
