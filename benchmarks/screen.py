@@ -39,6 +39,7 @@ Hello().run()
 HELLO = [sys.executable, "-c", _HELLO]
 READY = b"Gallery"
 ROUNDS = 15
+VISITS = 7
 KEY_ROUNDS = 5
 IDLE_S = 5.0  # of keys in each of them
 PLACES = {"library": b"\x1bOQ", "diagnostics": b"\x1bOR", "composer": b"\x1bOS", "monitor": b"\x1b[15~"}
@@ -107,6 +108,15 @@ class Terminal:
         self.press(key)
         self.read(most)
         return time.perf_counter() - since
+
+    def painted(self, key: bytes, still: float = 0.25) -> float:
+        """Seconds from a key to the last byte painted for it, after which nothing comes for a while."""
+        since = last = time.perf_counter()
+        self.press(key)
+        while time.perf_counter() - last < still:
+            if self.read(0.05):
+                last = time.perf_counter()
+        return last - since
 
     def memory(self) -> tuple[float, float]:
         """(resident, unshared) MiB."""
@@ -203,6 +213,22 @@ def at_rest() -> None:
             print(f"with a job   {name:<14} {app.count(4.0) / 4.0 / 1024:6.2f} KiB/s at 120x40")
 
 
+def visits() -> None:
+    """From the key of a place until it is painted: the first time it is gone to, and the second."""
+    taken: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in PLACES if name != "library"}
+    for _ in range(VISITS):
+        with a_home() as home, on_terminal(APP, home) as app:
+            app.until(READY)
+            app.quiet(1.0)
+            for turn in (0, 1):
+                for name, times in taken.items():
+                    times[turn].append(app.painted(PLACES[name]))
+                app.painted(PLACES["library"])
+    for name, (first, second) in taken.items():
+        one, other = statistics.median(first), statistics.median(second)
+        print(f"visits       {name:<14} first {one * 1e3:4.0f} ms, then {other * 1e3:4.0f} ms  {one / other:4.1f}x")
+
+
 def keys() -> None:
     """From a key to its paint: idle, and from a first job's start to its end, while the engine imports, loads, denoises
     and decodes. A process for each round: libraries load once in each."""
@@ -281,6 +307,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "first": first_paint,
     "memory": memory,
     "rest": at_rest,
+    "visits": visits,
     "keys": keys,
     "scroll": scrolling,
 }

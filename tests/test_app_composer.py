@@ -195,7 +195,7 @@ def test_every_family_has_its_form(size: tuple[int, int], folder: Path) -> None:
     compose(steps, size)
 
 
-@pytest.mark.parametrize("text", [*HOSTILE[:2], *(pytest.param(text, marks=pytest.mark.soak) for text in HOSTILE[2:])])
+@pytest.mark.parametrize("text", [*HOSTILE[:1], *(pytest.param(text, marks=pytest.mark.soak) for text in HOSTILE[1:])])
 def test_hostile_text_is_shown_as_it_is(text: str, folder: Path) -> None:
     async def steps(desk: Desk) -> None:
         await desk.paste(text)
@@ -671,7 +671,8 @@ def test_what_does_not_fit_is_refused_with_what_would(folder: Path, tiny_model: 
         assert known and known.plan and known.plan.alternatives
         await desk.press("ctrl+r")
         await desk.shows(Trouble)
-        assert "it fits" in desk.screen and "Queued" not in desk.told
+        await desk.until(lambda: "it fits" in desk.screen)
+        assert "Queued" not in desk.told
         await asyncio.sleep(trouble._REST_S)  # a digit is no longer meant for the field
         await desk.press("1")
         first = known.plan.alternatives[0].set

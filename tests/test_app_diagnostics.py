@@ -30,7 +30,7 @@ from wan_tui.screens.welcome import Welcome, box_lines
 from wan_tui.session import Session
 from wan_tui.settings import Settings
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 TinyModel = Callable[[str], Path]
 Act = Callable[[WanApp, Pilot[Any]], Awaitable[None]]

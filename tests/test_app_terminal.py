@@ -115,6 +115,7 @@ def test_sigterm_cancels_and_restores(opened: Opens, state: Path) -> None:
     assert list(Path("outputs").glob("*")) == []
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
 def test_after_a_sudden_end_the_next_start_tells_of_it(how: signal.Signals, opened: Opens, state: Path) -> None:
     run = denoising(opened)

@@ -302,8 +302,8 @@ async def choose(app: Watched, pilot: Pilot[int], place: str, words: str) -> Non
 
 
 @pytest.mark.early
-@pytest.mark.sampled(4)
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.sampled(8)
+@pytest.mark.parametrize("part", range(8))
 def test_the_palette_does_every_action_from_another_place(
     part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,7 +311,7 @@ def test_the_palette_does_every_action_from_another_place(
 
     async def steps(app: Watched, pilot: Pilot[int]) -> None:
         with filled(tmp_path, monkeypatch):
-            for action in ACTIONS[part::4]:
+            for action in ACTIONS[part::8]:
                 if action.place == "list" or action.id == "app.quit":
                     continue
                 words = action.title if action.place == "app" else f"{action.place.capitalize()}: {action.title}"

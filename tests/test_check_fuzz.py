@@ -33,7 +33,7 @@ CATALOG = load_catalog()
 KINDS = ("t2v", "t2v-two", "i2v-clip", "ti2v", "vace", "animate")
 MOST_CPU_S = 2.0
 MOST_BYTES = 200 * 2**20
-SAMPLE, SOAK = 100, 10_000
+SAMPLE, SOAK = 50, 10_000
 
 # ── What is done to a file ───────────────────────────────────────────────────────────────────────────────────────────
 

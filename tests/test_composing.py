@@ -260,7 +260,7 @@ typed = st.one_of(
 )
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.sampled_from(KEYS), typed, max_size=5), st.booleans())
 def test_a_form_is_a_job_exactly_where_its_file_is(texts: dict[str, str], prompted: bool) -> None:
     form = Form({"prompt": "a cat", **texts} if prompted else texts)

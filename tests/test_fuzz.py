@@ -19,7 +19,7 @@ from engine.runtime.prepare import prepare
 
 CATALOG = load_catalog()
 FILE = Path("/jobs/job.toml")
-SAMPLE = settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+SAMPLE = settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 SOAK = settings(max_examples=30_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 plain = st.one_of(

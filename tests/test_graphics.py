@@ -283,7 +283,7 @@ def test_a_still_is_seen_in_its_own_pixels_while_it_is_looked_at(opened: Callabl
 
 
 @pytest.mark.parametrize("answer", ["", "\x1bP>|kitty(0.26.5)\x1b\\" + OK, NAME, "\x1bP>|kit"])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_without_the_right_answer_there_are_half_blocks(opened: Callable[..., OnTerminal], answer: str) -> None:
     run = asked(opened(), answer)
     until(lambda: look(run).blocks, "half blocks")
@@ -298,6 +298,7 @@ def test_without_the_right_answer_there_are_half_blocks(opened: Callable[..., On
         ('preview = "halfblock"', {}),
     ],
 )
+@pytest.mark.sampled(3)
 def test_elsewhere_nothing_is_asked(opened: Callable[..., OnTerminal], config: str, env: dict[str, str]) -> None:
     run = opened(config, **env)
     until(lambda: look(run).blocks, "half blocks")

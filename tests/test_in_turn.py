@@ -81,8 +81,9 @@ def test_a_key_on_the_way_out_is_nobody_s() -> None:
     open_app(steps)
 
 
-def test_a_thousand_keys_are_all_taken() -> None:
-    text = "a ginger cat " * 80
+@pytest.mark.parametrize("times", [16, pytest.param(80, marks=pytest.mark.soak)])
+def test_hundreds_of_keys_are_all_taken(times: int) -> None:
+    text = "a ginger cat " * times
 
     async def steps(app: WanApp, pilot: Pilot[Any]) -> None:
         await app.switch_mode("composer")

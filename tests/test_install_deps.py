@@ -156,6 +156,7 @@ def test_one_that_is_too_old_is_replaced(python: Path, shelf: Path) -> None:
     assert json.loads(ask(python, MODEL, "--json").stdout)["missing"] == []
 
 
+@pytest.mark.soak
 def test_what_comes_along_is_told(python: Path, shelf: Path) -> None:
     wheel(shelf, "1.0", requires="wan_scratch_extra_more")
     wheel(shelf, "3.0", "wan_scratch_extra_more")

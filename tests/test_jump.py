@@ -78,7 +78,10 @@ def dress(char: str, style: Style | None) -> str:
 def seen_signs(app: App[Any], before: list[list[tuple[str, str]]]) -> dict[tuple[int, int], str]:
     """Where the screen is another than before: runs of cells, by column and line."""
     found: dict[tuple[int, int], str] = {}
-    for y, (old, new) in enumerate(zip(before, cells(app), strict=True)):
+    after = cells(app)
+    if len(after) != len(before):  # nothing is painted yet
+        return found
+    for y, (old, new) in enumerate(zip(before, after, strict=True)):
         start = None
         for x, (one, other) in enumerate(zip(old, new, strict=True)):
             if one == other:

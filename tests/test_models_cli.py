@@ -24,7 +24,7 @@ from engine.runtime.journal import Journal
 from tests.runs import PROGRAM, environment, wan_tui
 from tests.shelf import SHARD, Shelf, flip, model_files, rand, sha256, tick, write
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 ROW = {"id", "variant", "family", "state", "bytes", "present_bytes", "path", "revision"}
 ERROR = {"code", "message", "cause", "suggestions", "actions"}

@@ -96,7 +96,7 @@ def test_the_ladder(id: str, vram: float, profile: str, form: str) -> None:
     assert found.hold.rung.name == found.rung and found.hold.form.name == found.form
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(ANY, SIZES, FRAMES, VRAM, RAM)
 def test_a_plan_that_fits_keeps_to_its_room(
     spec: ModelSpec, size: tuple[int, int], frames: int, vram: int, ram: int
@@ -114,7 +114,7 @@ def rank(found: Plan) -> int:
     return ORDER.index(found.profile) if found.fits else len(ORDER)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(ANY, SIZES, FRAMES, st.lists(VRAM, min_size=2, max_size=2), RAM, RAM)
 def test_more_room_never_chooses_a_slower_rung(
     spec: ModelSpec, size: tuple[int, int], frames: int, vram: list[int], ram: int, more: int
@@ -123,7 +123,7 @@ def test_more_room_never_chooses_a_slower_rung(
     assert rank(plan(spec.id, job, max(vram), max(ram, more))) <= rank(plan(spec.id, job, min(vram), min(ram, more)))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(ANY, SIZES, SIZES, FRAMES, FRAMES, VRAM, RAM)
 def test_a_smaller_job_never_takes_a_slower_rung(
     spec: ModelSpec, one: tuple[int, int], other: tuple[int, int], few: int, many: int, vram: int, ram: int

@@ -100,7 +100,8 @@ def test_words(tmp_path: Path) -> None:
     assert any(line.startswith("because  resident would take") for line in said)
     assert [line[:18] for line in said if "was never measured" in line] == ["time     not known"]
     told = planned(64, a_job(tmp_path, seed=7, frames=121), "--vram", "24GiB")
-    assert said == list(lines(told))
+    again = list(lines(told))
+    assert [line for line in said if not line.startswith("disk")] == [a for a in again if not a.startswith("disk")]
     assert all(len(line) <= 80 for line in laid_out(lines(told), 80).splitlines())
     first, second = brief(told)
     assert first == "plan     fits: staged on another card with 25.8 GB; 24.2 GB of VRAM; 13.5 GB of RAM"
@@ -221,12 +222,10 @@ def test_what_is_not_known_is_no_failure(tiny_model: Callable[[str], Path], tmp_
     folder = Path(shutil.copytree(tiny_model("t2v"), tmp_path / "model"))
     edit(folder / "transformer" / "config.json", rope_max_seq_len=3)  # nothing of any size goes through it
     job = job_file(tmp_path, folder)
-    done = wan_tui("plan", job)
+    done = on_a_box(64, "plan", job, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
     assert done.returncode == 0
-    assert done.stdout.startswith("not known whether it fits: staged on the CPU\nRAM      — of ")
-    assert "it could not be traced" in done.stdout
-    plain = on_a_box(64, "plan", job, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
-    assert "RAM      - of " in plain.stdout and "\\u" not in plain.stdout
+    assert done.stdout.startswith("not known whether it fits: staged on the CPU\nRAM      - of ")
+    assert "it could not be traced" in done.stdout and "\\u" not in done.stdout
 
 
 # ── What is refused ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -37,7 +37,7 @@ from engine.runtime.foresee import foresee
 from engine.runtime.prepare import prepare
 from engine.runtime.way import Traveller, travel
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 TinyModel = Callable[[str], Path]
 FAMILIES = {"t2v": "t2v", "t2v-two": "t2v-two", "i2v": "i2v-clip", "i2v-two": "i2v-two", "ti2v": "ti2v"}

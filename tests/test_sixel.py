@@ -403,7 +403,7 @@ def test_nothing_is_drawn_with_cells_of_another_size(opened: Callable[..., OnTer
         (CELL + MANY + FOOT, {"config": 'theme = "ansi-dark"'}),
     ],
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_without_the_right_answer_there_are_half_blocks(
     opened: Callable[..., OnTerminal], answer: str, more: dict[str, str]
 ) -> None:
@@ -424,7 +424,7 @@ def test_without_the_right_answer_there_are_half_blocks(
         ("low_bandwidth = true", {}),
     ],
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_elsewhere_nothing_is_asked(opened: Callable[..., OnTerminal], config: str, env: dict[str, str]) -> None:
     run = opened(config, **env)
     run.sees(b"red.mp4")

@@ -297,7 +297,7 @@ def in_a_shell(opened: Opens, steps: Path) -> OnTerminal:
 def test_ctrl_z_and_fg_under_a_shell(opened: Opens, steps: Path) -> None:
     shell = in_a_shell(opened, steps)
     shell.type("\x1a")
-    at = shell.sees(b"Stopped")
+    at = shell.sees(b"$ ", shell.sees(b"Stopped"))
     assert all(words in shell.said for words in LEFT)
     made = counted(steps)
     shell.type("echo S=$?\n")
@@ -320,7 +320,7 @@ def test_ctrl_z_in_an_editor_stops_both(opened: Opens, steps: Path) -> None:
     shell.type("e")
     at = shell.sees(b"OUTSIDE True True True")
     shell.type("\x1a")
-    at = shell.sees(b"Stopped", at)
+    at = shell.sees(b"$ ", shell.sees(b"Stopped", at))
     shell.type("fg\n")
     shell.sees(b"tests.pty_app", at)
     shell.type("typed\n")

@@ -50,7 +50,7 @@ from tests.disks import small_disk
 from tests.runs import PROGRAM, environment, events, job_file, wan_tui
 from tests.shelf import MANNERS, Shelf, flip, make_shelf, sha256, tick
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 TinyModel = Callable[[str], Path]
 BASE = recipe("t2v", "text").components
