@@ -112,8 +112,8 @@ def in_time() -> Iterator[None]:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two a core and one: most tests wait half their time, for a process or a screen."""
-    return 2 * len(os.sched_getaffinity(0)) + 1
+    """Two a core: most tests wait half their time, for a process or a screen."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 @pytest.hookimpl(tryfirst=True)

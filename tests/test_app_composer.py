@@ -67,7 +67,9 @@ class Desk:
         """As a terminal sends it; `press` waits after every key."""
         for char in text:
             self.app.post_message(Key(_character_to_key(char), char))
-        await self.pilot.pause()
+        taken = asyncio.Event()
+        self.app.call_later(taken.set)
+        await self.until(lambda: taken.is_set() and not self.app._key_works)
 
     async def tab(self) -> str | None:
         """To the next field; its key."""

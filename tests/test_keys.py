@@ -14,6 +14,7 @@ from wan_tui.session import Session
 from wan_tui.settings import Settings
 from wan_tui.widgets.filtered import Filtered
 from wan_tui.widgets.help import Help
+from wan_tui.widgets.keys import Keys
 
 
 async def click(pilot: Pilot[int], text: str) -> None:
@@ -44,5 +45,18 @@ def test_a_click_does_what_the_key_does() -> None:
                 assert isinstance(app.screen, Help)
             finally:
                 await asyncio.to_thread(app.session.stop, "user")
+
+    asyncio.run(go())
+
+
+def test_the_footer_asks_in_vain_while_a_place_is_taken_away() -> None:
+    async def go() -> None:
+        app = WanApp(Session(), Settings())
+        async with app.run_test() as pilot:
+            await app.switch_mode("queue")
+            await until(pilot, lambda: app.screen.is_mounted and bool(app.screen.query("#queue-jobs")))
+            await app.screen.query_one("#queue-jobs").remove()
+            app.screen.query_one(Keys).render()
+            assert app.screen.check_action("again", ()) is False
 
     asyncio.run(go())

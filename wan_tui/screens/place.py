@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.content import Content
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -99,8 +100,12 @@ class Place(Punctual, Screen[None]):
         """Show everything as it is now."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """In a terminal too small to show the place nothing acts on what nobody sees."""
-        return not self.too_small and self.can(action)
+        """In a terminal too small to show the place nothing acts on what nobody sees; nor does it while the place is
+        built or taken away, when the footer asks as well."""
+        try:
+            return not self.too_small and self.can(action)
+        except NoMatches:
+            return False
 
     @property
     def too_small(self) -> bool:
