@@ -252,6 +252,7 @@ def test_a_long_text_is_taken_whole(folder: Path) -> None:
 # --- choosing ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_what_there_is_to_choose_is_chosen(folder: Path) -> None:
     async def steps(desk: Desk) -> None:
         await desk.press("shift+tab", "enter")
@@ -287,6 +288,7 @@ def test_what_there_is_to_choose_is_chosen(folder: Path) -> None:
     compose(steps)
 
 
+@pytest.mark.soak
 def test_files_are_walked_to(folder: Path, tmp_path: Path) -> None:
     for name in ("a.png", "b [x].PNG", ".hidden.png", "notes.txt"):
         (folder / name).write_bytes(b"x")
@@ -491,6 +493,7 @@ def test_a_job_is_saved_and_opened(folder: Path) -> None:
     compose(steps)
 
 
+@pytest.mark.soak
 def test_presets_are_saved_and_taken(folder: Path) -> None:
     async def steps(desk: Desk) -> None:
         await desk.type("mine")
@@ -567,6 +570,7 @@ def test_the_newest_draft_is_kept(folder: Path) -> None:
     assert os.listdir(state_dir()).count("draft.json") == 0
 
 
+@pytest.mark.soak
 def test_a_broken_manifest_is_told_and_the_form_works(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

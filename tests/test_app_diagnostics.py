@@ -228,6 +228,7 @@ def test_a_broken_manifest_is_told_and_mended(tmp_path: Path, monkeypatch: pytes
     asyncio.run(run())
 
 
+@pytest.mark.soak
 def test_no_box_is_left_looking_for_a_model_with_another_name() -> None:
     async def act(app: WanApp, pilot: Pilot[Any]) -> None:
         app.diagnose("demo")  # without its version
@@ -305,6 +306,7 @@ def test_a_model_that_cannot_run_is_not_loaded(tiny_model: TinyModel, tmp_path: 
     in_app(act, output=tmp_path / "out")
 
 
+@pytest.mark.soak
 def test_a_report_that_cannot_be_written_tells_why(tiny_model: TinyModel, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
 
@@ -388,6 +390,7 @@ def test_its_keys_go_on() -> None:
     in_app(act, first=True)
 
 
+@pytest.mark.soak
 def test_a_state_folder_that_cannot_be_is_greeted_again(own_home: Path) -> None:
     shutil.rmtree(own_home / "state")
     (own_home / "state").write_text("a file")

@@ -266,6 +266,7 @@ def test_deleting_asks_and_takes_the_video_and_its_settings(here: Path) -> None:
     visit(go)
 
 
+@pytest.mark.soak
 def test_without_a_journal_folders_are_listed_and_the_reason_is_told(here: Path, own_home: Path) -> None:
     clip(here / "one.mp4")
     (own_home / "state" / "wan-tui" / "journal.sqlite3").mkdir(parents=True)
@@ -312,6 +313,7 @@ def test_pictures_come_only_when_asked_for(here: Path, settings: Settings) -> No
     visit(go, settings=settings)
 
 
+@pytest.mark.soak
 def test_leaving_ends_what_plays(here: Path) -> None:
     clip(here / "long.mp4", length=401)
 
@@ -387,6 +389,7 @@ def test_settings_are_copied_as_a_job_that_can_be_run(here: Path) -> None:
     visit(go)
 
 
+@pytest.mark.soak
 def test_too_much_for_the_clipboard_is_said_not_to_be_copied(here: Path) -> None:
     clip(here / "one.mp4", job=replace(JOB, prompt="x" * 90_000))
 

@@ -24,7 +24,7 @@ from wan_tui.settings import Settings
 from wan_tui.widgets.ask import Ask
 from wan_tui.widgets.trouble import Trouble
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 Walk = Callable[[WanApp, "Pilot[Any]", Library], Awaitable[None]]
 
@@ -171,6 +171,7 @@ def test_removing_shows_what_goes_and_asks(shelf: Shelf) -> None:
     walk(steps)
 
 
+@pytest.mark.soak
 def test_what_a_job_uses_is_not_removed(shelf: Shelf) -> None:
     shelf.download()
     job = Journal().accept(model="mine@1.0", task="text", prompt="a", job_toml="")
@@ -259,6 +260,7 @@ def test_a_broken_manifest_is_told_until_it_is_mended(shelf: Shelf) -> None:
     walk(steps)
 
 
+@pytest.mark.soak
 def test_a_thousand_models(shelf: Shelf) -> None:
     entry = {"title": "One of many", "family": "t2v", "repo": "demo/one", "revision": "main"}
     many = {f"m{number:04}@1.0": entry for number in range(1000)}

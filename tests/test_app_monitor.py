@@ -33,7 +33,7 @@ from wan_tui.session import Session
 from wan_tui.settings import Settings
 from wan_tui.text import one_line
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 TinyModel = Callable[[str], Path]
 SIZES = ((80, 24), (120, 40))

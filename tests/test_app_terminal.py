@@ -312,6 +312,7 @@ def test_input_from_nowhere_and_output_elsewhere(opened: Opens, state: Path, tmp
 # What the user's folders hold
 
 
+@pytest.mark.soak
 def test_a_broken_config_is_told_and_its_defaults_hold(opened: Opens, own_home: Path, state: Path) -> None:
     configure(own_home, "theme = [broken")
     run = started(opened)

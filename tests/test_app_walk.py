@@ -195,6 +195,7 @@ def test_keys_of_the_users_own() -> None:
     walk(steps, (120, 40), settings)
 
 
+@pytest.mark.soak
 def test_every_action_can_have_a_key_of_its_own() -> None:
     keys = {action.id: f"alt+{chr(0x100 + number)}" for number, action in enumerate(ACTIONS)}
 

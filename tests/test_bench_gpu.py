@@ -85,6 +85,7 @@ def test_shards_are_read_back_as_one(tiny_model: TinyModel, tmp_path: Path, monk
         }
 
 
+@pytest.mark.soak
 def test_files_are_as_large_as_said(tiny_model: TinyModel, tmp_path: Path) -> None:
     for precision in (PRECISIONS[0], CPU):
         model, store = model_of_folder(open_folder(tiny_model("t2v-two"))), tmp_path / precision.dtype
@@ -96,6 +97,7 @@ def test_files_are_as_large_as_said(tiny_model: TinyModel, tmp_path: Path) -> No
         assert sum(file.stat().st_size for file in files.values()) - headers == said
 
 
+@pytest.mark.soak
 def test_sizes_are_those_of_the_published_models() -> None:
     """In bf16, with what diffusers keeps in fp32; parameters as counted from the real configurations."""
     model = model_of_spec(load_catalog().find("ti2v-5B")[0])

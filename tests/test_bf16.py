@@ -796,6 +796,7 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
     yield place, (*space, f'{mount} && exec "$@"', str(place))
 
 
+@pytest.mark.soak
 def test_a_full_disk_is_told_and_room_is_all_it_takes(tmp_path: Path, disk: tuple[Path, tuple[str, ...]]) -> None:
     said = said_by(FILL, text_encoder(tmp_path / "source", 1_000_000), disk[0], before=disk[1])
     assert said[:2] == [errno.ENOSPC, []]

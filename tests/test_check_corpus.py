@@ -46,6 +46,7 @@ def told(finding: Finding) -> str:
     return " ".join((finding.message, finding.cause or "", *finding.suggestions, *commands))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", BY_NAME)
 def test_verdict_and_code(bench: Bench, name: str) -> None:
     case = BY_NAME[name]

@@ -169,6 +169,7 @@ def _metavars() -> Iterator[str]:
                 yield action.metavar
 
 
+@pytest.mark.soak
 def test_names_of_a_manifest_are_words_and_never_commands(
     place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -107,6 +107,7 @@ def test_an_older_folder_gets_the_defaults_of_newer_keys(tiny_model: TinyModel, 
     assert (stand_in.config.scale_factor_spatial, stand_in.config.scale_factor_temporal) == (8, 4)
 
 
+@pytest.mark.soak
 def test_bf16_is_as_from_pretrained_gives_it(tiny_model: TinyModel) -> None:
     """Weights, kept fp32 modules and results: those of a plain pipeline in bf16 with its VAE in fp32."""
     folder = tiny_model("t2v-two")

@@ -166,6 +166,7 @@ def test_what_comes_along_is_told(python: Path, shelf: Path) -> None:
     assert done.stderr.splitlines()[-1] == "also     wan-scratch-extra-more: absent before, 3.0 now"
 
 
+@pytest.mark.soak
 def test_a_folder_is_asked_by_its_family(python: Path, shelf: Path, tmp_path: Path) -> None:
     wheel(shelf, "1.0")
     asks_for(PACKAGE, table="pipelines.WanAnimatePipeline")
@@ -189,6 +190,7 @@ def test_an_installation_that_fails_is_told(python: Path, shelf: Path) -> None:
     assert there(python) is None
 
 
+@pytest.mark.soak
 def test_an_installation_elsewhere_is_noticed(python: Path, shelf: Path, tmp_path: Path) -> None:
     wheel(shelf, "1.0")
     asks_for(f"{PACKAGE}>=1.0")

@@ -29,7 +29,7 @@ from engine.pipelines.resume import Course
 from engine.voice import Voice
 from tests.ears import Ears, Stops
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 TinyModel = Callable[[str], Path]
 JOB = Job(prompt="a cat", width=64, height=64, frames=97, steps=3, guidance=4.0, flow_shift=3.0, seed=3)

@@ -157,6 +157,7 @@ def test_any_other_key_only_leaves(key: str) -> None:
     sit_before(steps)
 
 
+@pytest.mark.soak
 def test_what_moves_takes_the_signs_away() -> None:
     async def steps(at: Keyboard, app: Watched) -> None:
         place = await form(at)
@@ -213,6 +214,7 @@ def test_what_has_just_come_has_no_sign_yet() -> None:
     sit_before(steps)
 
 
+@pytest.mark.soak
 def test_from_the_palette() -> None:
     async def steps(at: Keyboard, app: Watched) -> None:
         place = await form(at)

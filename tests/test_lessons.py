@@ -161,6 +161,7 @@ PARTS = ["format", "pace", "lessons", "family", "stages", "vram_bytes"]
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), values), st.dictionaries(st.sampled_from(PARTS), values), values)
+@pytest.mark.soak
 def test_rows_of_any_shape_are_survived(top: dict[str, Any], plan: dict[str, Any], stage: Any) -> None:
     stages = [*planned()["stages"], stage]
     for told in (recorded(**top), recorded(plan=planned(**plan)), recorded(plan=planned(stages=stages)), stage):

@@ -43,7 +43,7 @@ from tests.shelf import (
     write,
 )
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 NEEDED = 11  # files of a repository that a model runs with
 

@@ -277,6 +277,7 @@ def test_a_bar_on_a_terminal_fits_it(shelf: Shelf, columns: int, rows: int, pipe
         assert re.search(r"fetch +mine@1\.0 +\d", terminal.said)
 
 
+@pytest.mark.soak
 def test_a_bar_without_unicode_is_drawn_with_what_there_is(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf.hub.rate = 100_000
     terminal = Terminal(
@@ -488,6 +489,7 @@ def test_readers_that_go_and_streams_that_are_closed(shelf: Shelf, arguments: li
         assert done.stderr == ""
 
 
+@pytest.mark.soak
 def test_names_that_the_locale_lacks_are_escaped(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELS_ROOT", str(tmp_path / "Modèle-模型"))
     shelf.download("mine:light")

@@ -520,6 +520,7 @@ def test_who_shares_a_file_stays_verified_when_another_comes(shelf: Shelf, layou
     assert len({real(shelf, TEXT, one).stat().st_ino for one in here}) == 1
 
 
+@pytest.mark.soak
 def test_an_import_counts_each_of_many_equal_sized_files_once(
     shelf: Shelf, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -580,6 +581,7 @@ def test_a_whole_library_that_is_read_only_is_verified(shelf: Shelf, disk: Path,
 # --- on a terminal ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_a_yes_to_all_is_followed_by_progress_and_paths(
     shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def test_more_memory_is_never_worse() -> None:
     assert on(24)["t2v-A14B@2.2.0"].word == "streams" and on(24)["t2v-1.3B@2.1.0"].word == "fits"
 
 
+@pytest.mark.soak
 def test_a_size_that_alone_fits() -> None:
     """On the smallest card that takes 480p the same clip of 720p does not go."""
     id = "t2v-A14B@2.2.0"

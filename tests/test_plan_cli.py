@@ -182,6 +182,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("paced")
+@pytest.mark.soak
 def test_the_card_of_this_box_with_what_others_use(driver: Path, tmp_path: Path) -> None:
     box = Box(driver, tmp_path)
     box.has(a_4090())

@@ -322,6 +322,7 @@ def test_a_broken_kept_file_costs_only_itself_and_is_not_written_over(tmp_path: 
     assert kept_file().read_text(encoding="utf-8") == text
 
 
+@pytest.mark.soak
 def test_merged_facts_do_not_grow_beyond_what_is_read(tmp_path: Path) -> None:
     big = tomli_w.dumps({"models": {f"m{n}": {"notes": ["n" * 400]} for n in range(2000)}})
     update_registry(update(tmp_path, big))

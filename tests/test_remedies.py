@@ -196,6 +196,7 @@ def test_installing_shows_the_command_and_asks() -> None:
     in_app(act)
 
 
+@pytest.mark.soak
 def test_an_installation_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "shelf").mkdir()
     for name, value in {"NO_INDEX": "1", "FIND_LINKS": str(tmp_path / "shelf")}.items():

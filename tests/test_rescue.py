@@ -224,6 +224,7 @@ def test_a_run_keeps_the_storage_of_its_plan(run: Callable[..., Ran]) -> None:
 
 
 @pytest.mark.parametrize("family", ["i2v", *(pytest.param(one, marks=_SOAK) for one in ("i2v-two", "ti2v"))])
+@pytest.mark.soak
 def test_a_picture_is_encoded_once(family: str, run: Callable[..., Ran]) -> None:
     """Were it done again, and found no room then, the rest of the steps would get another condition."""
     ran = run(family, Calls("WanTransformerBlock", (5, 15)))
@@ -390,6 +391,7 @@ def test_a_cancel_on_a_lower_rung_stops_within_one_block(kind: str, run: Callabl
     assert not list(tmp_path.glob("run-*/*"))
 
 
+@pytest.mark.soak
 def test_a_few_random_calls(run: Callable[..., Ran]) -> None:
     for family in ("t2v-two", "ti2v"):
         assert random_calls(run, family, 1, random.Random(6))

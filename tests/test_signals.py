@@ -152,6 +152,7 @@ def test_kill_9_leaves_an_interrupted_job_and_no_scrap(slow_job: Path, short_job
     assert files(slow_job.parent) == ["clip.job.toml", "clip.mp4"]
 
 
+@pytest.mark.soak
 def test_closing_the_terminal_changes_nothing(short_job: Path) -> None:
     child, terminal = pty.fork()
     if child == 0:

@@ -206,6 +206,7 @@ def test_it_fills_the_room_and_none_but_its_cells(room: Room, shape: tuple[int, 
     assert rows * room.cell[1] - 6 < sent.shape[0] <= rows * room.cell[1]
 
 
+@pytest.mark.soak
 def test_no_more_bytes_are_sent_than_are_worth_it() -> None:
     random = np.random.default_rng(0)
     coarse = np.kron(random.integers(0, 256, (72, 128, 3), np.uint8), np.ones((5, 5, 1), np.uint8))
@@ -349,6 +350,7 @@ def test_a_still_is_seen_while_it_is_looked_at(opened: Callable[..., OnTerminal]
     assert run.settings() == run.before
 
 
+@pytest.mark.soak
 def test_a_still_that_was_begun_before_the_answer_is_drawn_after_it(opened: Callable[..., OnTerminal]) -> None:
     run = opened()
     run.sees(ASKED.encode())
@@ -358,6 +360,7 @@ def test_a_still_that_was_begun_before_the_answer_is_drawn_after_it(opened: Call
     assert sees(run, red).blocks == 0
 
 
+@pytest.mark.soak
 def test_a_clip_that_was_made_again_is_drawn_again(opened: Callable[..., OnTerminal]) -> None:
     run = asked(opened())
     sees(run, red)
@@ -367,6 +370,7 @@ def test_a_clip_that_was_made_again_is_drawn_again(opened: Callable[..., OnTermi
     sees(run, blue)
 
 
+@pytest.mark.soak
 def test_nothing_is_drawn_over_what_lies_over_it(opened: Callable[..., OnTerminal]) -> None:
     run = asked(opened(size=(100, 24)))
     sees(run, red)
@@ -384,6 +388,7 @@ def of_cells(run: OnTerminal, wide: int, high: int) -> None:
     fcntl.ioctl(run.master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 120 * wide, 40 * high))
 
 
+@pytest.mark.soak
 def test_nothing_is_drawn_with_cells_of_another_size(opened: Callable[..., OnTerminal]) -> None:
     run = opened()
     of_cells(run, 10, 20)

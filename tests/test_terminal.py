@@ -24,7 +24,7 @@ from wan_tui.terminal.means import Means, means, prepare_environment
 from wan_tui.terminal.noise import MOST_BYTES as MOST_NOISE
 from wan_tui.terminal.noise import trim
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 Opens = Callable[..., OnTerminal]
 ROOT = Path(__file__).parent.parent

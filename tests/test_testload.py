@@ -39,7 +39,7 @@ from tests.runs import PROGRAM, environment, events, job_file, wan_tui
 from tests.test_layers import HEAVY, _loaded_by
 from wan_tui.cli.test_load import lines
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 TinyModel = Callable[[str], Path]
 ROW = {

@@ -41,7 +41,7 @@ from engine.voice import Voice
 from tests import tiny
 from tests.witness import peak_bytes
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 FP32, BF16 = Precision("fp32", "cpu"), Precision("bf16", "cpu")
 KEPT = ("rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3")
@@ -359,6 +359,7 @@ def test_steps_of_any_size_follow_from_a_few(kind: str, precision: Precision) ->
     steps_of_any_size(kind, precision)
 
 
+@pytest.mark.soak
 def test_steps_of_any_size_follow_from_a_few_with_kernels_of_a_gpu() -> None:
     steps_of_any_size("ti2v", PRECISIONS[0])
 

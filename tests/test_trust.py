@@ -50,7 +50,7 @@ from tests.disks import small_disk
 from tests.runs import PROGRAM, environment, events, job_file, wan_tui
 from tests.shelf import MANNERS, Shelf, flip, make_shelf, sha256, tick
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(4)
 
 TinyModel = Callable[[str], Path]
 BASE = recipe("t2v", "text").components
@@ -855,6 +855,7 @@ def nowhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     return state
 
 
+@pytest.mark.soak
 def test_without_a_state_folder_nothing_is_trusted(nowhere: Path, place: Place) -> None:
     flat(place)
     assert read_store().records == {}
@@ -1088,6 +1089,7 @@ def codes(reference: str = "mine") -> set[str]:
     return {one.code for one in check(subject(reference, catalog), catalog).findings if one.severity == "error"}
 
 
+@pytest.mark.soak
 def test_code_of_a_repository_is_fetched_at_its_commit(shelf: Shelf, tmp_path: Path) -> None:
     commit = shelf.look().revision
     assert commit
