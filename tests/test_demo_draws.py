@@ -54,7 +54,7 @@ ASKED = (
     Told("circle", "pink", "white", "right"),
 )
 FEW = (0, 7)  # of them, without a motion that backwards is the same
-A_STAR = 2
+A_STAR, A_TRIANGLE = 2, 4
 
 
 def right(
@@ -164,7 +164,7 @@ def guidance(folder: Path, patch: pytest.MonkeyPatch) -> dict[str, float]:
 
 def shift(folder: Path, patch: pytest.MonkeyPatch) -> dict[str, float]:
     """A scheduler that hardly looks at high noise: what is finest is not drawn any more."""
-    return right(folder, asked=(*FEW, A_STAR), flow_shift=0.01)
+    return right(folder, asked=(*FEW, A_STAR, A_TRIANGLE), flow_shift=0.01)
 
 
 def normalisation(folder: Path, patch: pytest.MonkeyPatch) -> dict[str, float]:
