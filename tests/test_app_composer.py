@@ -360,6 +360,7 @@ def test_a_folder_of_a_model_is_walked_to(folder: Path, tiny_model: Callable[[st
 
 
 @pytest.mark.early
+@pytest.mark.soak
 def test_a_clip_is_made_and_the_form_stays(folder: Path, tiny_model: Callable[[str], Path]) -> None:
     model = tiny_model("t2v")
 

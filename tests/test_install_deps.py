@@ -180,6 +180,7 @@ def test_a_folder_is_asked_by_its_family(python: Path, shelf: Path, tmp_path: Pa
     assert [one["requirement"] for one in said["missing"]] == [PACKAGE]
 
 
+@pytest.mark.soak
 def test_an_installation_that_fails_is_told(python: Path, shelf: Path) -> None:
     wheel(shelf, "0.5")
     asks_for(f"{PACKAGE}>=1.0")

@@ -219,6 +219,7 @@ def test_the_built_in_model_is_known(tmp_path: Path, own_home: Path) -> None:
     assert done.stdout.startswith("fits: resident on another card with 2.1 GB\n")
 
 
+@pytest.mark.soak
 def test_what_is_not_known_is_no_failure(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_model("t2v"), tmp_path / "model"))
     edit(folder / "transformer" / "config.json", rope_max_seq_len=3)  # nothing of any size goes through it

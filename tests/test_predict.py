@@ -185,6 +185,7 @@ def test_the_figures_that_ship_are_those_of_a_trace(spec: Any) -> None:
         assert pictures and pictures.activation(60 * 104, 4) == pytest.approx(whole.activation_bytes, rel=0.01)
 
 
+@pytest.mark.soak
 def test_a_published_folder_is_known_like_its_entry_in_the_catalog() -> None:
     """By the configurations that the libraries themselves save, which hold more than was given."""
     import diffusers
