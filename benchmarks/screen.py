@@ -111,8 +111,10 @@ class Terminal:
 
     def painted(self, key: bytes, still: float = 0.25) -> float:
         """Seconds from a key to the last byte painted for it, after which nothing comes for a while."""
-        since = last = time.perf_counter()
+        since = time.perf_counter()
         self.press(key)
+        self.read(3.0)
+        last = time.perf_counter()
         while time.perf_counter() - last < still:
             if self.read(0.05):
                 last = time.perf_counter()
