@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,6 +29,7 @@ FAMILY_TASKS: dict[str, tuple[str, ...]] = {
 
 _Table: TypeAlias = Mapping[str, Any]
 _MOST_BYTES = 4 << 20  # of a manifest
+_SHIPPED = shipped("models.toml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +152,16 @@ class Catalog:
 
 def load_catalog() -> Catalog:
     """The models that ship, and those of the manifest that `WAN_MODELS_MANIFEST` names."""
-    sources = [shipped("models.toml")]
-    if own := os.environ.get("WAN_MODELS_MANIFEST"):
-        sources.append(Path(os.path.expanduser(own)).absolute())
+    own = os.environ.get("WAN_MODELS_MANIFEST")
+    return _merged([_SHIPPED, Path(os.path.expanduser(own)).absolute()]) if own else _of_what_ships()
+
+
+@cache
+def _of_what_ships() -> Catalog:
+    return _merged([_SHIPPED])
+
+
+def _merged(sources: Sequence[Path]) -> Catalog:
     merged: dict[str, dict[str, Any]] = {"families": {}, "architectures": {}, "models": {}}
     origin: dict[str, str] = {}
     for source in sources:

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import tomli_w
 from textual.pilot import Pilot
+from textual.widgets import Static
 
 from engine.runtime.journal import Journal
 from tests.app import shown, until
 from tests.shelf import SHARD, Shelf, flip, model_files, write
 from wan_tui.app import WanApp
+from wan_tui.resting import Resting
 from wan_tui.screens.library import Library
 from wan_tui.screens.library_card import FullCard
 from wan_tui.screens.library_import import AskFolder
@@ -276,6 +278,26 @@ def test_a_thousand_models(shelf: Shelf) -> None:
         assert line_of(app, "m0501") == ""
 
     walk(steps)
+
+
+def test_a_model_that_is_passed_over_gets_no_card(shelf: Shelf) -> None:
+    async def steps(app: WanApp, pilot: Pilot[Any], library: Library) -> None:
+        def card() -> str:
+            return str(library.query_one("#card", Static).content)
+
+        await pilot.press("g")
+        await until(pilot, lambda: library.entry and library.entry.id in card())
+        first = card()
+        library._resting = Resting(library, 3600, library._rested)
+        await pilot.press("j", "j")
+        assert library.entry
+        assert library.entry.id not in first
+        assert card() == first
+        library._resting = Resting(library, 0.01, library._rested)
+        await pilot.press("j")
+        await until(pilot, lambda: library.entry and library.entry.id in card())
+
+    walk(steps, size=(120, 40))
 
 
 def test_the_views(shelf: Shelf) -> None:

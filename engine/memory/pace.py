@@ -12,6 +12,7 @@ import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -128,6 +129,7 @@ def _what(device: Device, half: bool) -> Mapping[str, str]:
     return what
 
 
+@cache  # a process computes with one of them alone
 def _torch() -> str:
     try:
         return version("torch")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from textual.content import Content
 
 from engine.events import Event, JobFinished
 from engine.units import counted, size
+from wan_tui.resting import Resting
 from wan_tui.screens.gallery_book import COLUMNS, MARK, Found, folders, look
 from wan_tui.screens.gallery_detail import Told, described, read_told
 from wan_tui.screens.place import Place
@@ -63,7 +63,7 @@ class GalleryView(Place):
         self._told: Told | None = None  # what stands beside the list
         self._reading = False
         self._looking = self._look_again = self._outdated = False
-        self._resting: asyncio.TimerHandle | None = None
+        self._resting = Resting(self, _REST_S, self.rested)
 
     def body(self) -> ComposeResult:
         with Container(id="gallery"):
@@ -184,16 +184,11 @@ class GalleryView(Place):
     @on(Listing.Moved, "#gallery-clips-list")
     def rest_soon(self) -> None:
         """Look at the clip as soon as the cursor rests: what is passed over is neither read nor painted."""
-        self._rest_no_more()  # not `set_timer`: one that is late the first time it looks never fires
-        self._resting = asyncio.get_running_loop().call_later(_REST_S, self.call_later, self.rested)
-
-    def _rest_no_more(self) -> None:
-        if self._resting:
-            self._resting.cancel()
+        self._resting.soon()
 
     def rested(self) -> None:
         """Show the clip under the cursor, at once."""
-        self._rest_no_more()
+        self._resting.no_more()
         self.look_at_keys()
         clip = self.clip
         if self._told and clip == self._told.clip:

@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from engine.units import counted, size
 from wan_tui.actions import bindings
+from wan_tui.resting import Resting
 from wan_tui.screens.library_doing import Doing
 from wan_tui.screens.library_rows import COLUMNS, VIEWS, grouped, row, seen
 from wan_tui.widgets.filtered import Filtered
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from engine.errors import WanError
     from engine.events import Event
     from wan_tui.screens.library_read import Entry, Shelf
+
+_REST_S = 0.08  # a cursor that stands still for so long is no longer on its way: a key held down comes each 0.04
 
 
 class Library(Doing):
@@ -56,6 +59,7 @@ class Library(Doing):
         self._machine: Machine | None = None
         self._view = "all"
         self._loading = self._again = False
+        self._resting = Resting(self, _REST_S, self._rested)
         self._shown: dict[str, Content] = {}  # what the texts say, by their ids
 
     def body(self) -> ComposeResult:
@@ -202,6 +206,10 @@ class Library(Doing):
 
     @on(Listing.Moved)
     def _moved(self) -> None:
+        """A card is ten times as much to paint and to send as the row: those passed over are left out."""
+        self._resting.soon()
+
+    def _rested(self) -> None:
         self.show_entry()
         self.query_one("#side").scroll_home(animate=False)
 
