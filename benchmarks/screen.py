@@ -232,8 +232,8 @@ def visits() -> None:
 
 
 def keys() -> None:
-    """From a key to its paint: idle, and from a first job's start to its end, while the engine imports, loads, denoises
-    and decodes, once the place they are pressed in is painted. A process for each round: libraries load once in each."""
+    """From a key to its paint in a place that is painted: idle, and from a first job's start to its end, while the
+    engine imports, loads, denoises and decodes. A process for each round: libraries load once in each."""
     idle: list[float] = []
     busy: list[tuple[float, float]] = []
     gone_to: list[float] = []
