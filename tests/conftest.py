@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests import nursery
 
 if TYPE_CHECKING:
     from tests.shelf import Shelf
@@ -130,8 +134,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("early") is None)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs begin with their bytecode, as installed ones do
     if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers on few cores wait for each other, spinning
         os.environ["OMP_NUM_THREADS"] = "1"
+    else:
+        folder = os.environ[nursery.FOLDER] = tempfile.mkdtemp(prefix="nursery-")
+        config.add_cleanup(lambda: shutil.rmtree(folder))

@@ -8,6 +8,7 @@ closed descriptors, `python -m`) is tested with a program that is started the lo
 from __future__ import annotations
 
 import array
+import fcntl
 import functools
 import gc
 import json
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parent.parent
+FOLDER = "WAN_TUI_NURSERY"  # names a folder that all workers of a run have in common
 
 
 class Born:
@@ -69,21 +71,35 @@ def born(arguments: Sequence[str], files: Sequence[int], cwd: Path | None, envir
 
 @functools.cache
 def _nursery() -> socket.socket:
-    """One for this process; it ends with it."""
-    here, there = socket.socketpair()
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONUTF8": "1"}
-    subprocess.Popen(
-        [sys.executable, "-m", "tests.nursery", str(there.fileno())],
-        pass_fds=[there.fileno()], env=environment, cwd=_ROOT, start_new_session=True,
-    )  # fmt: skip
-    there.close()
-    return here
+    """One for all workers of a run, begun by the first that asks; it ends with the last of them."""
+    place = Path(os.environ[FOLDER]) / "asked"
+    with (place.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return _connected(place)
+        except OSError:  # none yet, or all that asked it have gone
+            place.unlink(missing_ok=True)
+            with socket.socket(socket.AF_UNIX) as door:
+                door.bind(str(place))
+                door.listen()
+                subprocess.Popen(
+                    [sys.executable, "-m", "tests.nursery", str(door.fileno())],
+                    pass_fds=[door.fileno()], cwd=_ROOT, start_new_session=True,
+                    env={**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONUTF8": "1"},
+                )  # fmt: skip
+                return _connected(place)
+
+
+def _connected(place: Path) -> socket.socket:
+    asked = socket.socket(socket.AF_UNIX)
+    asked.connect(str(place))
+    return asked
 
 
 # --- in the nursery ---------------------------------------------------------------------------------------------------
 
 
-def serve(asked: socket.socket) -> dict[str, Any] | None:
+def serve(door: socket.socket) -> dict[str, Any] | None:
     """Until nobody asks any more: None. In a child: what it is to do."""
     import diffusers
     import transformers  # noqa: F401
@@ -95,37 +111,48 @@ def serve(asked: socket.socket) -> dict[str, Any] | None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken)
     children: dict[int, socket.socket] = {}
-    while True:
-        ready = select.select([asked, waking], [], [])[0]
-        if waking in ready:
-            os.read(waking, 1000)
-            _tell_ends(children)
-        if asked not in ready:
-            continue
-        length, passed, _, _ = socket.recv_fds(asked, 4, 4)
-        if not length:
-            return None
-        text = b""
-        while len(text) < int.from_bytes(length, "big"):
-            text += asked.recv(1 << 20)
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for number, descriptor in enumerate(passed[:3]):
-                os.dup2(descriptor, number)
-            for descriptor in (*passed, waking, woken):
-                os.close(descriptor)
-            asked.close()
-            for told in children.values():
-                told.close()
-            request: dict[str, Any] = json.loads(text)
-            return request
-        told = socket.socket(fileno=passed[3])
-        for descriptor in passed[:3]:
-            os.close(descriptor)
-        told.sendall(str(pid).encode())
-        children[pid] = told
+    workers = [door.accept()[0]]
+    while workers:
+        for ready in select.select([door, waking, *workers], [], [])[0]:
+            if ready is waking:
+                os.read(waking, 1000)
+                _tell_ends(children)
+            elif ready is door:
+                workers.append(door.accept()[0])
+            elif (heard := _heard(ready)) is None:
+                workers.remove(ready)
+            else:
+                text, passed = heard
+                pid = os.fork()
+                if pid == 0:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    for number, descriptor in enumerate(passed[:3]):
+                        os.dup2(descriptor, number)
+                    for descriptor in (*passed, waking, woken):
+                        os.close(descriptor)
+                    for one in (door, *workers, *children.values()):
+                        one.close()
+                    request: dict[str, Any] = json.loads(text)
+                    return request
+                told = socket.socket(fileno=passed[3])
+                for descriptor in passed[:3]:
+                    os.close(descriptor)
+                told.sendall(str(pid).encode())
+                children[pid] = told
+    return None
+
+
+def _heard(worker: socket.socket) -> tuple[bytes, list[int]] | None:
+    """What it asks for, and the descriptors that came with that; None where it has gone."""
+    length, passed, _, _ = socket.recv_fds(worker, 4, 4)
+    if not length:
+        worker.close()
+        return None
+    text = b""
+    while len(text) < int.from_bytes(length, "big"):
+        text += worker.recv(1 << 20)
+    return text, passed
 
 
 def _tell_ends(children: dict[int, socket.socket]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from textual.app import ComposeResult
+from textual.geometry import Size
 from textual.message import Message
 from textual.widgets import Static
 
@@ -28,6 +29,7 @@ class Shown(TerminalApp):
         super().__init__()
         self._engine = engine
         self._noise = noise
+        self._size_told: Size | None = None
 
     def compose(self) -> ComposeResult:
         yield Static("colours", id="said", classes="coloured")
@@ -38,7 +40,7 @@ class Shown(TerminalApp):
 
     def on_mount(self) -> None:
         self._engine.start()
-        self.call_after_refresh(lambda: self.say(f"READY {self.size.width}x{self.size.height}"))
+        self.call_after_refresh(lambda: self.ready(self.size))
 
     def say(self, what: str) -> None:
         self.query_one("#said", Static).update(what)
@@ -47,7 +49,13 @@ class Shown(TerminalApp):
         self.query_one("#step", Static).update(f"step {message.step}")
 
     def on_resize(self, event: Any) -> None:
-        self.say(f"READY {event.size.width}x{event.size.height}")
+        self.ready(event.size)
+
+    def ready(self, size: Size) -> None:
+        """Once for each size: a key may have been typed between the first paint and what was to follow it."""
+        if size != self._size_told:
+            self._size_told = size
+            self.say(f"READY {size.width}x{size.height}")
 
     def on_key(self, event: Any) -> None:
         actions = {

@@ -497,19 +497,19 @@ def test_colours_are_those_of_the_terminal(env: dict[str, str], allowed: str, op
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({"TERM": "xterm-256color"}, Means(True, "256", None, False)),
-        ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, Means(True, "truecolor", None, False)),
-        ({"TERM": "xterm-kitty", "SSH_CONNECTION": "a"}, Means(True, "truecolor", None, True)),
-        ({"TERM": "vte-256color"}, Means(True, "256", None, False)),
-        ({"TERM": "xterm"}, Means(True, "16", None, False)),
-        ({}, Means(True, "16", None, False)),
-        ({"TERM": "linux"}, Means(False, "16", None, False)),
-        ({"TERM": "vt100", "COLORTERM": "truecolor"}, Means(False, "none", None, False)),
-        ({"TERM": "xterm-256color", "NO_COLOR": "1", "COLORTERM": "24bit"}, Means(True, "none", None, False)),
-        ({"TERM": "xterm-256color", "NO_COLOR": ""}, Means(True, "256", None, False)),
-        ({"TERM": "screen-256color", "TMUX": "a", "COLORTERM": "24bit"}, Means(True, "truecolor", "tmux", False)),
-        ({"TERM": "tmux-256color", "SSH_TTY": "a"}, Means(True, "256", "tmux", True)),
-        ({"TERM": "screen.xterm-256color", "STY": "a", "COLORTERM": "24bit"}, Means(True, "256", "screen", False)),
+        ({"TERM": "xterm-256color"}, Means(True, "256", None)),
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, Means(True, "truecolor", None)),
+        ({"TERM": "xterm-kitty", "SSH_CONNECTION": "a"}, Means(True, "truecolor", None)),
+        ({"TERM": "vte-256color"}, Means(True, "256", None)),
+        ({"TERM": "xterm"}, Means(True, "16", None)),
+        ({}, Means(True, "16", None)),
+        ({"TERM": "linux"}, Means(False, "16", None)),
+        ({"TERM": "vt100", "COLORTERM": "truecolor"}, Means(False, "none", None)),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1", "COLORTERM": "24bit"}, Means(True, "none", None)),
+        ({"TERM": "xterm-256color", "NO_COLOR": ""}, Means(True, "256", None)),
+        ({"TERM": "screen-256color", "TMUX": "a", "COLORTERM": "24bit"}, Means(True, "truecolor", "tmux")),
+        ({"TERM": "tmux-256color", "SSH_TTY": "a"}, Means(True, "256", "tmux")),
+        ({"TERM": "screen.xterm-256color", "STY": "a", "COLORTERM": "24bit"}, Means(True, "256", "screen")),
     ],
 )
 def test_what_the_terminal_can(environ: dict[str, str], expected: Means) -> None:
@@ -537,7 +537,7 @@ def test_the_encoding_is_what_the_user_set(env: dict[str, str], encoding: str, o
 
 def test_the_environment_for_textual() -> None:
     environ = {"NO_COLOR": "", "TEXTUAL_FPS": "30"}
-    prepare_environment(Means(True, "truecolor", None, True), True, environ)
+    prepare_environment(Means(True, "truecolor", None), True, environ)
     assert "NO_COLOR" not in environ
     assert (environ["TEXTUAL_COLOR_SYSTEM"], environ["TEXTUAL_FPS"]) == ("256", "30")
     assert (environ["TEXTUAL_ANIMATIONS"], "TEXTUAL_THEME" in environ) == ("none", False)

@@ -26,7 +26,6 @@ class Means:
     utf8: bool
     colours: Colours
     multiplexer: Multiplexer | None
-    ssh: bool
 
 
 def means(environ: Mapping[str, str], encoding: str) -> Means:
@@ -36,7 +35,6 @@ def means(environ: Mapping[str, str], encoding: str) -> Means:
         utf8=encoding == "utf-8" and not _CONSOLE.match(term),
         colours=_colours(environ, term),
         multiplexer=_multiplexer(environ, term),
-        ssh=any(environ.get(name) for name in ("SSH_CONNECTION", "SSH_TTY", "SSH_CLIENT")),
     )
 
 
