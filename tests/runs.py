@@ -18,7 +18,7 @@ from tests.nursery import Born, born
 PROGRAM = [sys.executable, "-m", "wan_tui"]
 
 
-HEAVY = ("--run", "demo", "test-load")  # what imports torch, most of the time: begun in the nursery
+HEAVY = ("--run", "demo", "plan", "test-load")  # what imports torch, most of the time: begun in the nursery
 
 
 def wan_tui(*arguments: object, cwd: Path | None = None, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -294,6 +294,7 @@ def test_no_key_waits_for_ever_where_it_does_not() -> None:
 # The app
 
 
+@pytest.mark.soak  # the same of another kind of picture in `test_graphics.py`
 def test_a_still_is_seen_while_it_is_looked_at(opened: Callable[..., OnTerminal]) -> None:
     run = asked(opened())
     assert sees(run, red).blocks == 0
