@@ -46,6 +46,10 @@ class Lines(ScrollView, can_focus=False):
         before, self._lines = self._lines, tuple(_harmless(line) for line in lines)
         if len(before) != len(self._lines):
             self.virtual_size = Size(self.size.width, len(self._lines))
+        if not self.size:
+            if before != self._lines:
+                self.refresh()  # hidden: else what was painted before would be shown again
+            return
         top, height, width = self.scroll_offset.y, self.size.height, self.size.width
         pairs = list(zip_longest(before, self._lines, fillvalue=()))[top : top + height]
         regions = [
