@@ -654,10 +654,10 @@ def test_a_model_nobody_planned_with_is_traced_meanwhile(
         await desk.type("cpu")
         await desk.settle()
         await desk.until(lambda: desk.place.predicting and "predicting" in desk.screen)
-        await until(desk.pilot, lambda: "(fits)" in desk.screen, 90)
+        await until(desk.pilot, lambda: "(fits)" in desk.screen and "✓ Ready" in desk.screen, 90)
         plan = desk.place.prospect and desk.place.prospect.plan
         assert plan and plan.fits and plan.ram_bytes and not desk.place.predicting
-        assert "predicting" not in desk.screen and "✓ Ready" in desk.screen
+        assert "predicting" not in desk.screen
 
     compose(steps)
 
