@@ -101,11 +101,13 @@ def _connected(place: Path) -> socket.socket:
 
 def serve(door: socket.socket) -> dict[str, Any] | None:
     """Until nobody asks any more: None. In a child: what it is to do."""
+    gc.disable()
     import diffusers
     import transformers  # noqa: F401
     from diffusers import AutoencoderKLWan, WanPipeline  # noqa: F401
 
     del diffusers
+    gc.enable()
     gc.freeze()  # or a child's first collection would copy all of it
     waking, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)

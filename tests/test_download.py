@@ -38,7 +38,7 @@ from tests.disks import small_disk
 from tests.local_hub import LocalHub, spawn
 from tests.runs import Running, wan_tui
 
-pytestmark = pytest.mark.sampled(4)
+pytestmark = pytest.mark.sampled(5)
 
 REPO = "demo/mine"
 BIG, MIDDLE, SMALL = "transformer/big.safetensors", "vae/middle.safetensors", "vae/config.json"

@@ -201,6 +201,7 @@ def test_an_installation_elsewhere_is_noticed(python: Path, shelf: Path, tmp_pat
     assert (tmp_path / "elsewhere" / "wan_scratch_extra").is_dir()
 
 
+@pytest.mark.soak
 def test_what_is_shown_is_what_runs(python: Path, tmp_path: Path) -> None:
     fake = tmp_path / "fake" / "pip"
     fake.mkdir(parents=True)

@@ -43,7 +43,7 @@ from tests.shelf import (
     write,
 )
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(4)
 
 NEEDED = 11  # files of a repository that a model runs with
 

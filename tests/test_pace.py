@@ -137,7 +137,10 @@ def test_a_pace_comes_back_from_json_as_it_was(pace: Pace) -> None:
     assert pace_from(json.loads(json.dumps(asdict(pace)))) == pace
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=3), lambda inner: st.lists(inner)))
+_PLAIN = st.none() | st.booleans() | st.floats() | st.text(max_size=3)
+
+
+@given(st.recursive(_PLAIN, lambda inner: st.lists(inner), max_leaves=5))
 def test_what_is_no_pace_is_none(value: Any) -> None:
     assert pace_from(value) is None
     assert pace_from({"flops": value, "load": 1.0}) is None or 0 < value < float("inf")

@@ -41,7 +41,7 @@ def predicted(model: Model, clip: Clip, rung: str = "staged", precision: Any = B
 
 @pytest.mark.parametrize("spec", KNOWN, ids=lambda spec: spec.id)
 @pytest.mark.parametrize("precision", PRECISIONS, ids=lambda one: f"{one.dtype}-{one.kernels}")
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 def test_larger_and_longer_takes_no_less(spec: Any, precision: Any) -> None:
     model = model_of_spec(spec)
     for base in clips_of(spec):

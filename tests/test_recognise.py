@@ -1276,6 +1276,7 @@ def grows_with_its_length(make: Callable[[int], Shapes], length: int) -> bool:
         "encoder.{}.conv.weight",
     ],
 )
+@pytest.mark.sampled(3)
 def test_twenty_thousand_tensors_are_quick(name: str) -> None:
     assert grows_with_its_length(lambda n: {name.format(number): (5120, 5120) for number in range(n)}, 20_000)
 

@@ -430,7 +430,7 @@ def test_without_the_right_answer_there_are_half_blocks(
         ("low_bandwidth = true", {}),
     ],
 )
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 def test_elsewhere_nothing_is_asked(opened: Callable[..., OnTerminal], config: str, env: dict[str, str]) -> None:
     run = opened(config, **env)
     run.sees(b"red.mp4")
