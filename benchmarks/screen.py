@@ -237,6 +237,7 @@ def keys() -> None:
     idle: list[float] = []
     busy: list[tuple[float, float]] = []
     gone_to: list[float] = []
+    stolen = psutil.cpu_times().steal
     for turn in range(KEY_ROUNDS):
         with a_home() as home, on_terminal(APP, home) as app:
             app.until(READY)
@@ -253,6 +254,7 @@ def keys() -> None:
         f"to the monitor and back at its start: {statistics.median(gone_to[::2]) * 1e3:.0f} and "
         f"{statistics.median(gone_to[1::2]) * 1e3:.0f} ms until the last byte"
     )
+    print(f"the host took {psutil.cpu_times().steal - stolen:.1f} s of the processors' time meanwhile")
     print("slowest:", ", ".join(f"{taken * 1e3:.0f} ms at {at:.1f} s" for at, taken in slowest))
 
 
