@@ -300,6 +300,18 @@ def test_a_model_that_is_passed_over_gets_no_card(shelf: Shelf) -> None:
     walk(steps, size=(120, 40))
 
 
+def test_a_cursor_that_comes_to_rest_on_the_way_out_is_left_alone(shelf: Shelf) -> None:
+    left: list[tuple[WanApp, Library]] = []
+
+    async def steps(app: WanApp, pilot: Pilot[Any], library: Library) -> None:
+        left.append((app, library))
+
+    walk(steps)
+    app, library = left[0]
+    with app._context():
+        library._resting._rests()  # its widgets are gone
+
+
 def test_the_views(shelf: Shelf) -> None:
     shelf.download("mine:light")
 

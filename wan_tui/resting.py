@@ -19,8 +19,13 @@ class Resting:
 
     def soon(self) -> None:
         self.no_more()  # the loop's own timer: one of Textual's is a task each
-        self._due = asyncio.get_running_loop().call_later(self._seconds, self._pump.call_later, self._look)
+        self._due = asyncio.get_running_loop().call_later(self._seconds, self._pump.call_later, self._rests)
 
     def no_more(self) -> None:
         if self._due:
             self._due.cancel()
+
+    def _rests(self) -> None:
+        """On its way out the app takes its widgets away one by one: nobody looks at anything then."""
+        if self._pump.app.is_running:
+            self._look()
